@@ -1,0 +1,111 @@
+"""A task: a named kind of work, where it can run, and how it is tried."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from adapter.domain.errors import TaskDefinitionError
+
+#: The queue of tasks that name none.
+DEFAULT_QUEUE = "default"
+#: Trigger.dev's upper bound of attempts.
+MOST_ATTEMPTS = 250
+
+
+class RetryPolicy(BaseModel):
+    """How often a job is tried and how long it waits in between.
+
+    The defaults and the formula are Trigger.dev's. Both spellings are read: ``min_timeout_in_ms`` and
+    the guides' ``minTimeoutInMs``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    max_attempts: int = Field(default=3, ge=1, le=MOST_ATTEMPTS)
+    factor: float = Field(default=2.0, ge=1.0, le=100.0)
+    min_timeout_in_ms: int = Field(default=1000, ge=0)
+    max_timeout_in_ms: int = Field(default=60_000, ge=0)
+    randomize: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RetryPolicy:
+        if self.max_timeout_in_ms < self.min_timeout_in_ms:
+            msg = "max_timeout_in_ms is smaller than min_timeout_in_ms"
+            raise ValueError(msg)
+        return self
+
+    def delay_after(self, attempt: int, draw: float | None = None) -> timedelta | None:
+        """Return the wait before the next attempt, or None when ``attempt`` was the last.
+
+        Args:
+            attempt: the attempt that failed, from 1.
+            draw: a number in [0, 1) in place of a random one.
+        """
+        if attempt >= self.max_attempts:
+            return None
+        spread = 1.0
+        if self.randomize:
+            spread += random.random() if draw is None else draw  # noqa: S311 - jitter, not a secret
+        try:
+            wait = spread * self.min_timeout_in_ms * self.factor ** (attempt - 1)
+        except OverflowError:
+            wait = self.max_timeout_in_ms
+        return timedelta(milliseconds=round(min(wait, self.max_timeout_in_ms)))
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Jobs that share a limit. ``concurrency_limit`` None means: as many as the workers take."""
+
+    name: str
+    concurrency_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            msg = "A queue needs a name."
+            raise TaskDefinitionError(msg)
+        if self.concurrency_limit is not None and self.concurrency_limit < 0:
+            msg = f"Queue {self.name!r}: concurrency_limit cannot be negative."
+            raise TaskDefinitionError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPolicy:
+    """Everything about a task but its handler: the part that routing and the store look at.
+
+    ``remote_ids`` maps an executor to what it calls the task. ``runs_locally`` is whether this
+    process has a handler for it.
+    """
+
+    id: str
+    description: str = ""
+    executor: str | None = None
+    remote_ids: dict[str, str] = field(default_factory=dict[str, str])
+    runs_locally: bool = False
+    queue: Queue = Queue(DEFAULT_QUEUE)
+    retry: RetryPolicy = RetryPolicy()
+    priority: int = 0
+    max_duration: timedelta | None = None
+    ttl: timedelta | None = None
+    keep_for: timedelta | None = None
+    persistent: bool = False
+    idempotent: bool = False
+    enabled: bool = True
+    fallback: str | None = None
+    safe_executor: str | None = None
+    on_kill: str = "move"
+    on_rejected: str | None = None
+    hash_by: str = "tag"
+    remote_delay: bool = False
+    start_fence: frozenset[str] = frozenset()
+    allow: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def runs_at(self, executor: str) -> bool:
+        """Whether the registry says it can run there."""
+        return self.runs_locally if executor == "local" else executor in self.remote_ids

@@ -1,0 +1,1 @@
+"""All SQL of the project. Knows nothing of other executors or HTTP."""

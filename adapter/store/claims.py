@@ -1,0 +1,210 @@
+"""What local workers do to rows: claim, finish, retry, give back.
+
+Every write names its holder (id, epoch, worker, claim number) in the WHERE. A write of somebody who
+lost the job changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, LiteralString
+from uuid import UUID
+
+from adapter.domain.job import Job, JobStatus
+from adapter.domain.outcome import Lease
+from adapter.store.database import Connection, Schema, fetch
+from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS
+from adapter.store.rows import job_from_row
+
+_TAKE: LiteralString = """
+UPDATE {s}.worker_jobs_open o SET
+  status = 'EXECUTING', waiting_for = NULL, attempt = attempt + 1, started = COALESCE(started, now()),
+  worker_id = %(worker_id)s, claim_number = %(claim_number)s, tag_held = false, updated_at = now()
+FROM picked WHERE o.id = picked.id
+RETURNING o.*
+"""
+
+#: Lateral per queue, so that each reads the head of its own index range and stops early.
+_CLAIM: LiteralString = (
+    """
+WITH picked AS MATERIALIZED (
+  SELECT j.id FROM unnest(%(queues)s::text[]) AS q(name)
+  CROSS JOIN LATERAL (
+    SELECT id FROM {s}.worker_jobs_open
+    WHERE status = 'QUEUED' AND executor = 'local' AND queue = q.name
+    ORDER BY (-priority), seq LIMIT %(room)s FOR UPDATE SKIP LOCKED) AS j
+  LIMIT %(room)s
+)"""
+    + _TAKE
+)
+
+_LOCK_QUEUES: LiteralString = """
+SELECT name FROM {s}.job_queues
+WHERE name = ANY(%(queues)s) AND effective_limit IS NOT NULL AND paused_at IS NULL
+ORDER BY name FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+#: A second statement after the lock: it sees every claim that was committed under that lock, so the
+#: count is exact and there is no counter that could leak.
+_CLAIM_LIMITED: LiteralString = (
+    """
+WITH picked AS MATERIALIZED (
+  SELECT j.id FROM {s}.job_queues q
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS running FROM {s}.worker_jobs_open
+    WHERE status = 'EXECUTING' AND executor = 'local' AND queue = q.name) AS r
+  CROSS JOIN LATERAL (
+    SELECT id FROM {s}.worker_jobs_open
+    WHERE status = 'QUEUED' AND executor = 'local' AND queue = q.name
+    ORDER BY (-priority), seq LIMIT greatest(least(%(room)s, q.effective_limit - r.running), 0)
+    FOR UPDATE SKIP LOCKED) AS j
+  WHERE q.name = ANY(%(queues)s)
+  LIMIT %(room)s
+)"""
+    + _TAKE
+)
+
+
+async def claim(
+    conn: Connection, schema: Schema, lease: Lease, queues: Sequence[str], room: int
+) -> list[Job]:
+    """Take up to ``room`` ready jobs of queues without a limit, in one statement."""
+    parameters = _holder(lease) | {"queues": list(queues), "room": room}
+    return [job_from_row(row) for row in await fetch(conn, schema, _CLAIM, parameters)]
+
+
+async def claim_limited(
+    conn: Connection, schema: Schema, lease: Lease, queues: Sequence[str], room: int
+) -> list[Job]:
+    """Take up to ``room`` ready jobs of queues that have a limit; exact across all processes."""
+    async with conn.transaction():
+        locked = await fetch(conn, schema, _LOCK_QUEUES, {"queues": list(queues)})
+        if not locked:
+            return []
+        parameters = _holder(lease) | {"queues": [row["name"] for row in locked], "room": room}
+        return [job_from_row(row) for row in await fetch(conn, schema, _CLAIM_LIMITED, parameters)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """A try that ends its job."""
+
+    job_id: UUID
+    epoch: int
+    lease: Lease
+    status: JobStatus
+    result: Any = None
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivingBack:
+    """A try that leaves its job open: retried after ``delay``, or returned unspent."""
+
+    job_id: UUID
+    epoch: int
+    lease: Lease
+    kind: str
+    error: dict[str, Any] | None = None
+    delay: timedelta | None = None
+    unspent: bool = False
+    waits_for_executor: bool = False
+
+
+_GIVEN: LiteralString = """
+WITH want AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(
+    id uuid, epoch int, worker_id uuid, claim_number bigint, new_status text, new_result jsonb, new_error jsonb,
+    kind text, delay interval, unspent boolean, waits boolean)
+), held AS MATERIALIZED (
+  SELECT o.id FROM {s}.worker_jobs_open o JOIN want w USING (id)
+  WHERE o.epoch = w.epoch AND o.worker_id = w.worker_id AND o.claim_number = w.claim_number
+    AND o.status = 'EXECUTING'
+  ORDER BY o.id FOR UPDATE OF o
+)"""
+
+_FINISH: LiteralString = (
+    _GIVEN
+    + """, gone AS (
+  DELETE FROM {s}.worker_jobs_open o USING held WHERE o.id = held.id RETURNING o.*
+), given AS (
+  SELECT gone.*, w.new_status, w.new_result, w.new_error, w.new_status = 'CANCELED' AS new_cancel, """
+    + AS_IT_WAS
+    + """ FROM gone JOIN want w USING (id)
+), """
+    + RELEASE_KEYS
+    + FINISHED_COLUMNS
+    + " RETURNING *"
+)
+
+_GIVE_BACK: LiteralString = (
+    _GIVEN
+    + """, back AS (
+  UPDATE {s}.worker_jobs_open o SET
+    status = CASE WHEN w.waits THEN 'WAITING' WHEN w.delay > interval '0' THEN 'DELAYED' ELSE 'QUEUED' END,
+    waiting_for = CASE WHEN w.waits THEN 'executor' END,
+    due = CASE WHEN w.delay > interval '0' THEN now() + w.delay ELSE o.due END,
+    attempt = o.attempt - w.unspent::int,
+    error = COALESCE(w.new_error, o.error),
+    seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
+  FROM held JOIN want w USING (id)
+  WHERE o.id = held.id AND (w.unspent OR NOT o.cancel_requested)
+  RETURNING o.id, o.epoch, o.queue, w.kind, w.new_error, w.delay
+), noted AS (
+  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
+  SELECT id, epoch, kind, jsonb_strip_nulls(jsonb_build_object(
+    'error', new_error -> 'name', 'delay_s', extract(epoch FROM delay))) FROM back
+)
+SELECT id, queue FROM back
+"""
+)
+
+
+async def finish(conn: Connection, schema: Schema, endings: Sequence[Ending]) -> list[Job]:
+    """End jobs in one statement; returns those that were ended, as finished."""
+    rows = [
+        {"new_status": each.status.value, "new_result": each.result, "new_error": each.error} | _key(each)
+        for each in endings
+    ]
+    return [job_from_row(row) for row in await fetch(conn, schema, _FINISH, {"rows": _dump(rows)})]
+
+
+async def give_back(
+    conn: Connection, schema: Schema, tries: Sequence[GivingBack]
+) -> dict[UUID, str]:
+    """Retry or return jobs in one statement; returns the queue of each that was given back.
+
+    A spent try of a job that somebody wants canceled is not given back.
+    """
+    rows = [
+        {
+            "kind": each.kind,
+            "new_error": each.error,
+            "delay": f"{each.delay.total_seconds():.6f} seconds" if each.delay else None,
+            "unspent": each.unspent,
+            "waits": each.waits_for_executor,
+        }
+        | _key(each)
+        for each in tries
+    ]
+    return {row["id"]: row["queue"] for row in await fetch(conn, schema, _GIVE_BACK, {"rows": _dump(rows)})}
+
+
+def _holder(lease: Lease) -> dict[str, Any]:
+    return {"worker_id": lease.worker_id, "claim_number": lease.claim_number}
+
+
+def _key(each: Ending | GivingBack) -> dict[str, Any]:
+    return {
+        "id": str(each.job_id),
+        "epoch": each.epoch,
+        "worker_id": str(each.lease.worker_id),
+        "claim_number": each.lease.claim_number,
+    }
+
+
+def _dump(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, allow_nan=False, separators=(",", ":"))

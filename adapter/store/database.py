@@ -1,0 +1,188 @@
+"""The connection to PostgreSQL: one pool, one schema, plain SQL.
+
+Statements are written with ``{s}`` for the schema and named parameters, executed by psycopg itself: the
+hot path pays neither an ORM nor a greenlet (docs/decisions/0001-plain-sql-on-psycopg.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString, TypeAlias, cast
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from adapter.domain.errors import NotOpenError, StoreError
+
+Connection: TypeAlias = AsyncConnection[DictRow]
+Parameters: TypeAlias = Mapping[str, Any]
+
+#: libpq settings that make a dead network be noticed (measured: keepalives alone do not suffice).
+_CONNECTION = {
+    "connect_timeout": "5",
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseConfig:
+    """Where PostgreSQL is and how to talk to it.
+
+    ``transaction_pooler``: a pooler such as PgBouncer in transaction mode is in between, so nothing may
+    outlive a transaction: no prepared statements, no LISTEN, no session locks.
+    """
+
+    url: str
+    schema: str = "adapter"
+    application: str = "adapter"
+    transaction_pooler: bool = False
+    pool_size: int = 10
+
+    @property
+    def conninfo(self) -> str:
+        """The libpq connection string, with our settings where the user gave none."""
+        url = self.url
+        for dialect in ("postgresql+psycopg://", "postgres://"):
+            if url.startswith(dialect):
+                url = "postgresql://" + url.removeprefix(dialect)
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            # The message of libpq can quote the URL, password and all.
+            msg = "The database URL cannot be read. It should look like postgresql://user:password@host/name."
+            raise StoreError(msg) from error.with_traceback(None)
+        return make_conninfo(**({"application_name": self.application} | _CONNECTION | given))
+
+    @property
+    def prepare_threshold(self) -> int | None:
+        """When psycopg prepares a statement: never behind a transaction pooler."""
+        return None if self.transaction_pooler else 2
+
+
+class Schema:
+    """The schema's quoted name, and statements written for it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.quoted = sql.Identifier(name).as_string()
+        self._made: dict[str, LiteralString] = {}
+
+    def sql(self, template: LiteralString) -> LiteralString:
+        """Return ``template`` with ``{s}`` replaced by the quoted schema; made once."""
+        made = self._made.get(template)
+        if made is None:
+            # Literal but for one identifier, which psycopg has quoted.
+            made = cast("LiteralString", template.replace("{s}", self.quoted))
+            self._made[template] = made
+        return made
+
+    @property
+    def channel(self) -> str:
+        """The NOTIFY channel of this schema."""
+        return f"{self.name}_wakeup"[:63]
+
+
+class Database:
+    """Owns the pool. Connections are in autocommit mode; `transaction` opens one explicitly."""
+
+    def __init__(self, config: DatabaseConfig) -> None:
+        self.config = config
+        self.schema = Schema(config.schema)
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._owner = 0
+
+    async def open(self) -> None:
+        """Open the pool. Connections are made as they are needed."""
+        if self._pool is not None:
+            return
+        self._pool = AsyncConnectionPool(
+            self.config.conninfo,
+            connection_class=AsyncConnection[DictRow],
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                "prepare_threshold": self.config.prepare_threshold,
+            },
+            min_size=0,
+            max_size=self.config.pool_size,
+            timeout=10,
+            open=False,
+            check=AsyncConnectionPool.check_connection if not self.config.transaction_pooler else None,
+            name=self.config.application,
+        )
+        await self._pool.open()
+        self._owner = os.getpid()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection in autocommit mode.
+
+        Raises:
+            NotOpenError: the pool is closed, or belongs to the process we were forked from.
+        """
+        if self._pool is None or self._owner != os.getpid():
+            raise NotOpenError
+        async with self._pool.connection() as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lend a connection inside a transaction at READ COMMITTED."""
+        async with self.connection() as conn, conn.transaction():
+            yield conn
+
+    async def fetch(self, template: LiteralString, parameters: Parameters | None = None) -> list[DictRow]:
+        """Run one statement in a transaction of its own and return its rows."""
+        async with self.connection() as conn:
+            return await fetch(conn, self.schema, template, parameters)
+
+    async def connect(self, application: str) -> Connection:
+        """Open a connection outside of the pool; the caller owns it."""
+        return await AsyncConnection[DictRow].connect(
+            make_conninfo(self.config.conninfo, application_name=application),
+            autocommit=True,
+            row_factory=dict_row,
+            prepare_threshold=self.config.prepare_threshold,
+        )
+
+
+async def fetch(
+    conn: Connection, schema: Schema, template: LiteralString, parameters: Parameters | None = None
+) -> list[DictRow]:
+    """Run one statement on ``conn`` and return its rows, none for a statement that has none."""
+    cursor = await conn.execute(schema.sql(template), parameters)
+    return await cursor.fetchall() if cursor.description is not None else []
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again on a new connection may help: the server or the network went away."""
+    return isinstance(
+        error,
+        (
+            psycopg.OperationalError,
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.SerializationFailure,
+            asyncio.TimeoutError,
+        ),
+    )
+
+
+def ids(values: Sequence[Any]) -> list[Any]:
+    """Return unique values in order: batches lock by id order (protocol, I3)."""
+    return sorted(set(values))

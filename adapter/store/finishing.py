@@ -1,0 +1,53 @@
+"""The one statement that ends jobs: out of the open table, into the finished one, keys released.
+
+Every ending statement has a CTE ``given`` with the deleted open rows and their ``new_*`` columns; the
+pieces here do the rest. A finished row is kept at least as long as its idempotency key is held.
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+#: Columns that move over as they are.
+_KEPT: LiteralString = """id, type, tag, user_id, data, executor, route_reason, epoch, queue,
+  concurrency_key, priority, due, expires_at, max_duration, attempt, max_attempts, retry, metadata,
+  tags, remote_environment, schedule_id, idempotency_key, submit_group, first_try_at, worker_id, claim_number, last_synced_at, parent_id, batch_id, persistent, extra, created_at"""
+
+#: The ``new_*`` columns of a job that ends where our own workers or nobody had it.
+AS_IT_WAS: LiteralString = """started AS new_started, submit_state AS new_submit_state,
+  remote_run_id AS new_run_id, remote_attempt AS new_remote_attempt, remote_status AS new_remote_status,
+  false AS new_orphaned"""
+
+#: Releases the idempotency key of a failed-like end (Trigger.dev's rule) while it is still this job's.
+RELEASE_KEYS: LiteralString = """released AS (
+  DELETE FROM {s}.job_keys k USING given g
+  WHERE g.idempotency_key IS NOT NULL AND k.task = g.type AND k.key = 'key:' || g.idempotency_key
+    AND k.job_id = g.id AND NOT g.new_orphaned
+    AND g.new_status IN ('FAILED', 'CRASHED', 'SYSTEM_FAILURE', 'TIMED_OUT', 'EXPIRED')
+)"""
+
+_REMOVE_AT: LiteralString = """CASE
+    WHEN g.persistent AND g.keep_for IS NULL THEN NULL
+    ELSE greatest(now() + COALESCE(g.keep_for, interval '7 days'),
+      (SELECT k.expires_at FROM {s}.job_keys k WHERE g.idempotency_key IS NOT NULL
+        AND k.task = g.type AND k.key = 'key:' || g.idempotency_key AND k.job_id = g.id
+        AND g.new_status IN ('COMPLETED', 'CANCELED')))
+  END"""
+
+#: Inserts ``given`` into the finished table.
+FINISHED_COLUMNS: LiteralString = (
+    "INSERT INTO {s}.worker_jobs_finished ("
+    + _KEPT
+    + """, status, success, result, error, cancel_requested, started, submit_state, remote_run_id,
+  remote_attempt, remote_status, orphaned, finished, updated_at, remove_at, drop_on)
+SELECT """
+    + _KEPT
+    + """, new_status, new_status = 'COMPLETED', new_result, new_error,
+  cancel_requested OR new_cancel, new_started, new_submit_state, new_run_id, new_remote_attempt,
+  new_remote_status, new_orphaned, now(), now(), kept.until,
+  (SELECT min(p.day) FROM {s}.finished_partitions p
+    WHERE p.day > (kept.until AT TIME ZONE 'UTC')::date OR p.day = 'infinity')
+FROM given g CROSS JOIN LATERAL (SELECT """
+    + _REMOVE_AT
+    + """ AS until) AS kept"""
+)

@@ -1,0 +1,125 @@
+"""Partitions of finished jobs and the trimming of side tables.
+
+Partitions exist for each of the next days and for the first of each of the next months; a finishing row
+goes to the first one after its ``remove_at``. What is kept for longer than days is also deleted when its
+own ``remove_at`` has passed, in small steps.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import date
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from adapter.store.database import Connection, Schema, fetch
+
+logger = logging.getLogger("adapter.retention")
+
+_AHEAD: LiteralString = """
+SELECT wanted.day::text AS day FROM (
+  SELECT ((now() AT TIME ZONE 'UTC')::date + n) AS day FROM generate_series(1, 10) AS n
+  UNION SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n))::date
+    FROM generate_series(1, 13) AS n
+  UNION SELECT 'infinity'::date
+) AS wanted
+WHERE wanted.day NOT IN (SELECT day FROM {s}.finished_partitions) ORDER BY wanted.day
+"""
+
+_PAST: LiteralString = """
+SELECT day FROM {s}.finished_partitions WHERE day <= (now() AT TIME ZONE 'UTC')::date ORDER BY day
+"""
+
+_FORGET_DAY: LiteralString = "DELETE FROM {s}.finished_partitions WHERE day = %(day)s"
+
+_LATE_ROWS: LiteralString = """
+DELETE FROM {s}.worker_jobs_finished WHERE (id, drop_on) IN (
+  SELECT id, drop_on FROM {s}.worker_jobs_finished WHERE remove_at <= now()
+    AND drop_on > (now() AT TIME ZONE 'UTC')::date + 1 LIMIT %(limit)s)
+RETURNING id
+"""
+
+_TRIMS: tuple[LiteralString, ...] = (
+    "DELETE FROM {s}.job_keys WHERE (task, key) IN (SELECT task, key FROM {s}.job_keys WHERE expires_at <= now() LIMIT %(limit)s)",
+    """DELETE FROM {s}.remote_runs WHERE (executor, run_id) IN (SELECT executor, run_id FROM {s}.remote_runs
+       WHERE ended_at < now() - interval '30 days' LIMIT %(limit)s)""",
+    """DELETE FROM {s}.webhook_inbox WHERE id IN (SELECT id FROM {s}.webhook_inbox
+       WHERE received_at < now() - interval '14 days' AND state <> 'pending' LIMIT %(limit)s)""",
+    """DELETE FROM {s}.job_events WHERE id IN (SELECT e.id FROM {s}.job_events e
+       WHERE e.at < now() - interval '7 days' AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open o WHERE o.id = e.job_id)
+         AND NOT EXISTS (SELECT FROM {s}.worker_jobs_finished f WHERE f.id = e.job_id) LIMIT %(limit)s)""",
+    """DELETE FROM {s}.packets WHERE path IN (SELECT path FROM {s}.packets
+       WHERE created_at < now() - interval '30 days' LIMIT %(limit)s)""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionReport:
+    """What one pass did."""
+
+    made: list[str]
+    dropped: list[str]
+    deleted: int
+
+
+def partition_name(day: date | str) -> str:
+    """Return the name of the partition for a drop day."""
+    return f"worker_jobs_finished_{str(day).replace('-', '')}"
+
+
+async def upkeep(conn: Connection, schema: Schema, limit: int = 1000) -> RetentionReport:
+    """Make partitions ahead, drop those whose day has come, trim what has outlived its use.
+
+    A partition that somebody is reading is left for the next pass: a lock that waits would make every
+    finish wait behind it.
+    """
+    made: list[str] = []
+    for row in await fetch(conn, schema, _AHEAD):
+        made += await _make(conn, schema, row["day"])
+    dropped: list[str] = []
+    for row in await fetch(conn, schema, _PAST):
+        dropped += await _drop(conn, schema, row["day"])
+    deleted = 0
+    for trim in (_LATE_ROWS, *_TRIMS):
+        deleted += (await conn.execute(schema.sql(trim), {"limit": limit})).rowcount
+    return RetentionReport(made, dropped, deleted)
+
+
+async def _make(conn: Connection, schema: Schema, day: str) -> list[str]:
+    statement = sql.SQL("SELECT {}.make_finished_partition({}::date)").format(
+        sql.Identifier(schema.name), sql.Literal(day)
+    )
+    try:
+        async with conn.transaction():
+            await conn.execute("SET LOCAL lock_timeout = '2s'")
+            await conn.execute(statement)
+    except psycopg.errors.LockNotAvailable:
+        logger.warning("partition %s was not made: the table is locked; it is tried again", day)
+        return []
+    return [day]
+
+
+async def _drop(conn: Connection, schema: Schema, day: date) -> list[str]:
+    table = sql.Identifier(schema.name, partition_name(day))
+    parent = sql.Identifier(schema.name, "worker_jobs_finished")
+    try:
+        await conn.execute("SET lock_timeout = '2s'")
+        try:
+            detach = sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, table)
+            await conn.execute(detach)
+        except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.InvalidTableDefinition):
+            finalize = sql.SQL("ALTER TABLE {} DETACH PARTITION {} FINALIZE").format(parent, table)
+            await conn.execute(finalize)
+        except psycopg.errors.UndefinedTable:
+            logger.info("partition %s was detached before", day)
+        await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+        await fetch(conn, schema, _FORGET_DAY, {"day": day})
+    except psycopg.errors.LockNotAvailable:
+        logger.warning("partition %s was not dropped: somebody reads it; it is tried again", day)
+        return []
+    finally:
+        await conn.execute("RESET lock_timeout")
+    return [str(day)]

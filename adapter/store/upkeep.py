@@ -1,0 +1,161 @@
+"""Moves that no worker and no remote asks for: due, expired, rescued, runnable again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import LiteralString
+
+from adapter.domain.job import Job
+from adapter.store.database import Connection, Schema, fetch
+from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS
+from adapter.store.rows import job_from_row
+
+_PROMOTE: LiteralString = """
+WITH due AS MATERIALIZED (
+  SELECT id FROM {s}.worker_jobs_open
+  WHERE status = 'DELAYED' AND due <= now()
+    AND (executor = 'local' OR submit_state = 'never')
+  ORDER BY due LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE {s}.worker_jobs_open o SET
+  status = CASE WHEN executor = 'local' THEN 'QUEUED' ELSE 'PENDING' END,
+  next_try_at = CASE WHEN executor <> 'local' THEN now() END,
+  seq = nextval('{s}.worker_jobs_seq'), updated_at = now()
+FROM due WHERE o.id = due.id
+RETURNING o.queue, o.executor
+"""
+
+_NEXT_DUE: LiteralString = """
+SELECT extract(epoch FROM min(due) - now())::float8 AS seconds
+FROM {s}.worker_jobs_open WHERE status = 'DELAYED'
+"""
+
+_EXPIRE: LiteralString = (
+    """
+WITH late AS MATERIALIZED (
+  SELECT id FROM {s}.worker_jobs_open
+  WHERE expires_at <= now() AND started IS NULL AND status IN ('DELAYED', 'PENDING', 'QUEUED', 'WAITING')
+    AND (executor = 'local' OR executor IS NULL OR (submit_state = 'never' AND dispatch_lease IS NULL))
+  ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), gone AS (
+  DELETE FROM {s}.worker_jobs_open o USING late WHERE o.id = late.id RETURNING o.*
+), given AS (
+  SELECT gone.*, 'EXPIRED' AS new_status, NULL::jsonb AS new_result, false AS new_cancel,
+    jsonb_build_object('name', 'Expired', 'message', 'The time to live was over before it started.') AS new_error,
+    """
+    + AS_IT_WAS
+    + """ FROM gone
+), """
+    + RELEASE_KEYS
+    + FINISHED_COLUMNS
+    + " RETURNING *"
+)
+
+#: A worker is dead when it was not seen for a lease, counted from the last start of PostgreSQL at the
+#: earliest: a restart must not make live workers look dead.
+_DEAD: LiteralString = """
+WITH dead AS MATERIALIZED (
+  SELECT o.id FROM {s}.worker_jobs_open o
+  LEFT JOIN {s}.workers w ON w.id = o.worker_id
+  WHERE o.status = 'EXECUTING' AND o.executor = 'local'
+    AND now() > greatest(w.seen_at, pg_postmaster_start_time()) + COALESCE(w.lease, %(lease)s::interval)
+  ORDER BY o.id LIMIT %(limit)s FOR UPDATE OF o SKIP LOCKED
+)"""
+
+_RESCUE: LiteralString = (
+    _DEAD
+    + """, back AS (
+  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', seq = nextval('{s}.worker_jobs_seq'),
+    worker_id = NULL, claim_number = NULL, updated_at = now()
+  FROM dead, (SELECT id, worker_id AS lost FROM {s}.worker_jobs_open) AS before
+  WHERE o.id = dead.id AND before.id = o.id AND o.attempt < o.max_attempts AND NOT o.cancel_requested
+  RETURNING o.*, before.lost
+), noted AS (
+  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
+  SELECT id, epoch, 'rescued', jsonb_build_object('worker', lost, 'attempt', attempt) FROM back
+)
+SELECT id, queue, type, attempt FROM back
+"""
+)
+
+_BURY: LiteralString = (
+    _DEAD
+    + """, gone AS (
+  DELETE FROM {s}.worker_jobs_open o USING dead
+  WHERE o.id = dead.id AND (o.attempt >= o.max_attempts OR o.cancel_requested) RETURNING o.*
+), given AS (
+  SELECT gone.*, CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'CRASHED' END AS new_status,
+    NULL::jsonb AS new_result, false AS new_cancel,
+    jsonb_build_object('name', 'WorkerDied', 'message', 'Its worker died while it ran.') AS new_error,
+    """
+    + AS_IT_WAS
+    + """ FROM gone
+), noted AS (
+  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
+  SELECT id, epoch, 'buried', jsonb_build_object('worker', worker_id, 'attempt', attempt) FROM given
+), """
+    + RELEASE_KEYS
+    + FINISHED_COLUMNS
+    + " RETURNING *"
+)
+
+_ADMIT: LiteralString = """
+UPDATE {s}.worker_jobs_open SET status = 'QUEUED', waiting_for = NULL,
+  seq = nextval('{s}.worker_jobs_seq'), updated_at = now()
+WHERE id IN (
+  SELECT id FROM {s}.worker_jobs_open
+  WHERE status = 'WAITING' AND waiting_for = 'executor' AND executor = 'local' AND type = ANY(%(tasks)s)
+  ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+RETURNING queue
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """What became ready: queues of local jobs, and whether remote ones wait for the dispatcher."""
+
+    queues: frozenset[str]
+    remote: bool
+    count: int
+
+
+async def promote(conn: Connection, schema: Schema, limit: int = 1000) -> Promoted:
+    """Make jobs ready whose time has come. A job that a remote holds is moved by the remote alone."""
+    rows = await fetch(conn, schema, _PROMOTE, {"limit": limit})
+    queues = frozenset(row["queue"] for row in rows if row["executor"] == "local")
+    return Promoted(queues, any(row["executor"] != "local" for row in rows), len(rows))
+
+
+async def next_due(conn: Connection, schema: Schema) -> float | None:
+    """Return the seconds until the next delayed job is due (negative: overdue), None without one."""
+    return (await fetch(conn, schema, _NEXT_DUE))[0]["seconds"]
+
+
+async def expire(conn: Connection, schema: Schema, limit: int = 500) -> list[Job]:
+    """End jobs whose time to live is over and that nobody was ever given."""
+    return [job_from_row(row) for row in await fetch(conn, schema, _EXPIRE, {"limit": limit})]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """Jobs of dead workers: the queues of those that will run again, and those that ended."""
+
+    queues: frozenset[str]
+    count: int
+    ended: list[Job]
+
+
+async def rescue(conn: Connection, schema: Schema, lease: timedelta, limit: int = 500) -> Rescued:
+    """Take jobs back from workers that are dead; ``lease`` is for workers whose row is gone."""
+    parameters = {"lease": lease, "limit": limit}
+    rows = await fetch(conn, schema, _RESCUE, parameters)
+    ended = [job_from_row(row) for row in await fetch(conn, schema, _BURY, parameters)]
+    return Rescued(frozenset(row["queue"] for row in rows), len(rows), ended)
+
+
+async def admit(conn: Connection, schema: Schema, tasks: Sequence[str], limit: int = 1000) -> frozenset[str]:
+    """Make jobs ready that waited for a worker with one of ``tasks``; returns their queues."""
+    rows = await fetch(conn, schema, _ADMIT, {"tasks": list(tasks), "limit": limit})
+    return frozenset(row["queue"] for row in rows)

@@ -1,0 +1,133 @@
+"""LISTEN and NOTIFY: a hint that something changed, over a poll that would find it anyway.
+
+NOTIFY is sent after the commit, from a transaction of its own, at most once per 5 ms and process: inside
+the scheduling transaction it would make every commit of the server wait for the last (measured: x3 to x9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+from typing import LiteralString
+
+import psycopg
+
+from adapter.store.database import Connection, Database, fetch
+
+logger = logging.getLogger("adapter.wakeup")
+
+_NOTIFY: LiteralString = "SELECT pg_notify(%(channel)s, %(payload)s)"
+_QUIET_S = 0.005
+_MOST_NAMES = 200
+
+#: Topics beside queue names.
+DISPATCH = "!dispatch"
+FINISHED = "!finished"
+FLAGS = "!flags"
+CANCEL = "!cancel"
+INBOX = "!inbox"
+
+
+class Notifier:
+    """Collects what happened in this process and tells the others, soon and seldom."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._topics: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._local: list[Callable[[set[str]], None]] = []
+
+    def subscribe(self, listener: Callable[[set[str]], None]) -> None:
+        """Call ``listener(topics)`` at once for what happens in this very process."""
+        self._local.append(listener)
+
+    def poke(self, *topics: str) -> None:
+        """Tell everybody about ``topics``; returns at once. Must run on the adapter's event loop."""
+        fresh = set(topics)
+        if not fresh:
+            return
+        for listener in self._local:
+            listener(fresh)
+        self._topics |= fresh
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._send(), name="adapter-notify")
+
+    async def _send(self) -> None:
+        while self._topics:
+            topics, self._topics = self._topics, set()
+            try:
+                await self._database.fetch(
+                    _NOTIFY,
+                    {"channel": self._database.schema.channel, "payload": encode_topics(topics)},
+                )
+            except psycopg.Error as error:
+                # A hint that was lost is found by the poll.
+                logger.debug("a notification was not sent: %s", type(error).__name__)
+                return
+            await asyncio.sleep(_QUIET_S)
+
+    async def drain(self) -> None:
+        """Wait until what was poked is sent."""
+        if self._task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+
+def encode_topics(topics: set[str]) -> str:
+    """Return the payload for these topics; too many of them become one that means everything."""
+    return json.dumps(sorted(topics)) if len(topics) <= _MOST_NAMES else '["*"]'
+
+
+def decode_topics(payload: str) -> set[str]:
+    """Return the topics of a payload; one that cannot be read means everything."""
+    try:
+        names = json.loads(payload)
+    except ValueError:
+        return {"*"}
+    return {str(name) for name in names} if isinstance(names, list) else {"*"}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+class Listener:
+    """Hears what other processes poke. While it cannot listen, ``is_listening`` is False: poll faster."""
+
+    def __init__(self, database: Database, on_topics: Callable[[set[str]], None]) -> None:
+        self._database = database
+        self._on_topics = on_topics
+        self.is_listening = False
+
+    async def run(self) -> None:
+        """Listen until canceled, reconnecting; a no-op behind a transaction pooler."""
+        if self._database.config.transaction_pooler:
+            return
+        wait = 0.1
+        while True:
+            try:
+                conn = await self._database.connect(f"{self._database.config.application} listen")
+            except psycopg.Error as error:
+                logger.warning("cannot listen, polling instead: %s", type(error).__name__)
+            else:
+                wait = 0.1
+                try:
+                    await self._listen(conn)
+                except psycopg.Error as error:
+                    logger.warning("the listening connection was lost: %s", type(error).__name__)
+                finally:
+                    self.is_listening = False
+                    await conn.close()
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 5.0)
+
+    async def _listen(self, conn: Connection) -> None:
+        # A channel is an identifier here and a string in pg_notify; quoting makes them the same.
+        quoted = psycopg.sql.Identifier(self._database.schema.channel)
+        await conn.execute(psycopg.sql.SQL("LISTEN {}").format(quoted))
+        self.is_listening = True
+        # What happened before we listened is found by looking once.
+        self._on_topics({"*"})
+        while True:
+            async for heard in conn.notifies(timeout=30):
+                self._on_topics(decode_topics(heard.payload))
+            await fetch(conn, self._database.schema, "SELECT 1")
