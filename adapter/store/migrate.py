@@ -1,0 +1,121 @@
+"""Alembic driven from code, so that ``adapter db upgrade`` works after a plain install."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, pool
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from adapter.domain.errors import SchemaError
+from adapter.store.database import DatabaseConfig
+from adapter.store.tables import metadata_for
+
+_INSTALLED = Path(__file__).parents[1] / "_alembic"
+_CHECKOUT = Path(__file__).parents[2] / "alembic"
+
+
+def upgrade(url: str, schema: str = "adapter") -> str:
+    """Bring the schema to the newest revision and return it.
+
+    Safe when many processes do it at once: one migrates, the others wait and find nothing to do.
+
+    Raises:
+        SchemaError: the database cannot be reached or refuses.
+    """
+    with _connected(url, schema) as connection:
+        if _current(connection, schema) != head():
+            connection.rollback()
+            command.upgrade(_config(connection, schema), "head")
+        return head()
+
+
+def downgrade(url: str, revision: str, schema: str = "adapter") -> None:
+    """Take the schema back to ``revision`` (``base``: remove everything)."""
+    with _connected(url, schema) as connection:
+        command.downgrade(_config(connection, schema), revision)
+
+
+def current(url: str, schema: str = "adapter") -> str | None:
+    """Return the schema's revision, None when it was never made."""
+    with _connected(url, schema) as connection:
+        return _current(connection, schema)
+
+
+def head() -> str:
+    """Return the revision this version of the adapter needs."""
+    found = ScriptDirectory.from_config(_config(None, "adapter")).get_current_head()
+    if found is None:
+        msg = "The migrations are missing from this installation. Install the package again."
+        raise SchemaError(msg)
+    return found
+
+
+def check(url: str, schema: str = "adapter") -> list[str]:
+    """Return what differs between the database and the tables of this version; empty means nothing."""
+    with _connected(url, schema) as connection:
+        revision = _current(connection, schema)
+        if revision != head():
+            return [f"the schema is at {revision or 'nothing'}, this version needs {head()}"]
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "version_table_schema": schema,
+                "include_schemas": True,
+                "include_name": lambda name, kind, _parents: kind != "schema" or name == schema,
+                "include_object": lambda _thing, name, kind, reflected, _other: (
+                    not (kind == "table" and reflected and _unmanaged(name or ""))
+                ),
+            },
+        )
+        return [repr(difference) for difference in compare_metadata(context, metadata_for(schema))]
+
+
+def _unmanaged(name: str) -> bool:
+    return name.startswith("worker_jobs_finished_") or name == "alembic_version"
+
+
+def _current(connection: Connection, schema: str) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table_schema": schema}).get_current_revision()
+
+
+def _config(connection: Connection | None, schema: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT))
+    config.attributes.update(connection=connection, schema=schema)
+    return config
+
+
+@contextmanager
+def _connected(url: str, schema: str) -> Iterator[Connection]:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,50}", schema):
+        msg = f"{schema!r} cannot be a schema's name here: lower-case letters, digits and underscores, at most 51."
+        raise SchemaError(msg)
+    conninfo = DatabaseConfig(url, application="adapter migrate").conninfo
+
+    def connect() -> psycopg.Connection:
+        return psycopg.connect(conninfo, prepare_threshold=None)
+
+    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
+    try:
+        with engine.connect() as connection:
+            # Our schema may be the user's default one, and alembic would then compare it under no name.
+            connection.dialect.default_schema_name = "pg_catalog"
+            yield connection
+    except DBAPIError as error:
+        msg = f"The database refused: {type(error.orig).__name__}: {error.orig}"
+        raise SchemaError(msg) from error
+    except SQLAlchemyError as error:
+        msg = f"The schema could not be changed: {error}"
+        raise SchemaError(msg) from error
+    finally:
+        engine.dispose()
