@@ -20,7 +20,7 @@ help:
 	@echo 'make test-oldest  store and core tests on the oldest PostgreSQL there is to be had (14)'
 	@echo 'make coverage     the quick tests, with the branches they miss'
 	@echo 'make bench        the benchmarks'
-	@echo 'make lock         write requirements.lock anew'
+	@echo 'make lock         write the locks anew (LOCK_OPTIONS=--upgrade: with the newest of everything)'
 	@echo 'make clean        remove all that was made'
 
 # ---- set-up ----
@@ -100,10 +100,14 @@ demo: setup
 bench: setup
 	$(BIN)/python -m bench
 
+# requirements.lock is for development; the other two, parts of it, are what the image is built from.
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command 'make lock' --quiet
+
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --extra embedded --group dev \
-		--no-emit-index-url --no-annotate --custom-compile-command 'make lock' --upgrade --quiet \
-		--output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra embedded --group dev $(LOCK_OPTIONS) --output-file requirements.lock
+	$(COMPILE) pyproject.toml --constraints requirements.lock --output-file requirements-runtime.lock
+	$(COMPILE) --group build --constraints requirements.lock --output-file requirements-build.lock
 
 clean:
 	rm -rf .venv build dist .coverage .coverage.* htmlcov .hypothesis .import_linter_cache .mypy_cache \

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 
+from adapter.store import migrate
 from adapter.store.embedded import EmbeddedPostgres
 from tests import kit
 
@@ -64,8 +65,6 @@ def make_database(postgres: kit.Server) -> Iterator[Callable[[], str]]:
 def database_url(make_database: Callable[[], str]) -> str:
     """The worker's migrated database. Every table is empty again after a test that used it."""
     url = make_database()
-    from adapter.store import migrate
-
     migrate.upgrade(url, schema=kit.SCHEMA)
     return url
 

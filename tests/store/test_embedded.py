@@ -20,7 +20,8 @@ from tests import kit
 
 
 def server_on(directory: Path, **options: Any) -> EmbeddedPostgres:
-    return EmbeddedPostgres(directory, bin_dir=kit.own_setting("PG_BIN"), **({"durable": False} | options))
+    options.setdefault("durable", False)
+    return EmbeddedPostgres(directory, bin_dir=kit.own_setting("PG_BIN"), **options)
 
 
 def rows(server: EmbeddedPostgres, statement: Any) -> list[tuple[Any, ...]]:
