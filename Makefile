@@ -28,8 +28,9 @@ help:
 setup: .venv/.ready
 setup-node: .venv/.node
 setup-oldest: tests/peers/postgres14/node_modules/.package-lock.json
+# Its tests skip without it, but not in CI.
 setup-pgbouncer:
-	@scripts/debian_package.sh pgbouncer > /dev/null
+	@scripts/debian_package.sh pgbouncer > /dev/null || test "$$CI" != true
 
 .venv/.ready: requirements.lock pyproject.toml scripts/setup_venv.sh
 	scripts/setup_venv.sh
@@ -60,8 +61,12 @@ test-quick: setup
 
 # The same tests again where SQL is: what the newest PostgreSQL knows, the oldest may not.
 test-oldest: setup setup-oldest
-	@bin=$$($(BIN)/python scripts/oldest_postgres.py) && echo "PostgreSQL programs: $$bin" && \
-		ADAPTER_TEST_PG_BIN=$$bin $(PYTEST) $(PARALLEL) $(wildcard tests/store tests/core)
+	@if bin=$$($(BIN)/python scripts/oldest_postgres.py); then \
+		echo "PostgreSQL programs: $$bin"; \
+		ADAPTER_TEST_PG_BIN=$$bin $(PYTEST) $(PARALLEL) $(wildcard tests/store tests/core); \
+	else \
+		test "$$CI" != true && echo 'skipped: the tests on the oldest PostgreSQL'; \
+	fi
 
 coverage: setup
 	$(BIN)/coverage erase

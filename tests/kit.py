@@ -2,6 +2,7 @@
 
 import graphlib
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -54,6 +55,13 @@ def node_bin() -> Path:
     directory = Path(sys.prefix) / "node" / "bin"
     require((directory / "node").exists(), "Node is not set up: run `make setup-node`")
     return directory
+
+
+def pgbouncer() -> Path:
+    """The program, which Debian keeps where only root's PATH looks."""
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    require(found, "PgBouncer is not installed: run `make setup-pgbouncer`")
+    return Path(str(found))
 
 
 class Server(Protocol):

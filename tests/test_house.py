@@ -20,7 +20,8 @@ def project() -> dict[str, Any]:
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_a_module_can_be_read_at_one_sitting(module: Path) -> None:
-    assert len((kit.ROOT / module).read_text().splitlines()) <= 400
+    lines = (kit.ROOT / module).read_text().count("\n")
+    assert lines <= 400
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
