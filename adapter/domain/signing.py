@@ -15,14 +15,16 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from standardwebhooks import Webhook
 
 from adapter.domain.errors import ConfigurationError, SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 #: How far a Standard Webhooks timestamp may lie from our clock, either way.
 TOLERANCE = timedelta(seconds=300)
@@ -152,9 +154,7 @@ def _verify_standard(
         wanted = expected.partition(",")[2].encode()
         # Every entry is compared, so the time does not tell which one fits.
         if any([hmac.compare_digest(wanted, signature) for signature in signatures]):  # noqa: C419
-            return Verified(
-                source="standard", delivery_id=message_id, secret_id=secret.id, sent_at=sent_at
-            )
+            return Verified(source="standard", delivery_id=message_id, secret_id=secret.id, sent_at=sent_at)
     raise SignatureError("no active secret made webhook-signature")
 
 

@@ -1,0 +1,1 @@
+"""Use cases: schedule, dispatch, work, complete, cancel, reconcile. Each loop has ``run_once()``."""
