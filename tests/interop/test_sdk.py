@@ -1,0 +1,42 @@
+"""The official SDK drives the adapter as if it were Trigger.dev."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.interop import node_tools
+from tests.interop.processes import SdkServer
+
+STEPS = [
+    "trigger and poll",
+    "retrieve",
+    "trigger with every option, twice under one idempotency key",
+    "one idempotency key, two tasks",
+    "payloads that are no objects",
+    "no payload",
+    "a payload that is offloaded",
+    "a task id with slash and space",
+    "a run that fails",
+    "a run that fails once is tried again",
+    "cancel of a delayed run",
+    "cancel of a running run",
+    "list by status, task, tag and period",
+    "list in pages of two",
+    "an unknown run",
+    "a wrong key",
+    "more than ten tags",
+]
+
+
+@pytest.mark.interop
+@pytest.mark.timeout(300)
+def test_the_sdk_finds_what_it_knows(sdk_server: SdkServer) -> None:
+    lines = node_tools.run_node(
+        "sdk_session.mjs",
+        env={"TRIGGER_API_URL": sdk_server.base_url, "TRIGGER_SECRET_KEY": sdk_server.secret_key},
+        timeout=240,
+    ).splitlines()
+    steps: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    assert [step["step"] for step in steps] == STEPS
+    assert all(step["ok"] for step in steps)
