@@ -79,6 +79,20 @@ class Timeouts:
     transfer_s: float = 30.0
     tries: int = 3
 
+    def within(self, limit_s: float) -> dict[str, float]:
+        """Return the client's timeouts for a try that ends after ``limit_s``.
+
+        TCP and TLS may take one connect timeout each, and must end by it: the client leaves the socket
+        of a handshake open that is cut off from outside.
+        """
+        half = limit_s / 2
+        return {
+            "connect": min(self.connect_s, half * 0.9),
+            "pool": min(self.pool_s, half),
+            "read": self.read_s,
+            "write": self.read_s,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Blob:
@@ -153,11 +167,7 @@ class HttpClient:
     async def open(self) -> None:
         """Make the client; no request is sent. A second call does nothing."""
         if self._client is None:
-            times = self._timeouts
-            timeout = httpx.Timeout(times.read_s, connect=times.connect_s, pool=times.pool_s)
-            self._client = httpx.AsyncClient(
-                transport=self._transport, timeout=timeout, follow_redirects=False
-            )
+            self._client = httpx.AsyncClient(transport=self._transport, follow_redirects=False)
 
     async def close(self) -> None:
         """Close the connections. Calls that come later end in `NotSentError`."""
@@ -274,7 +284,7 @@ class HttpClient:
                     headers=call.headers,
                     params=call.params,
                     content=call.content,
-                    extensions={"trace": trace},
+                    extensions={"trace": trace, "timeout": self._timeouts.within(limit_s)},
                 ) as response,
             ):
                 head = response.status_code, response.headers

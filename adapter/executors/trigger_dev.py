@@ -51,7 +51,7 @@ class TriggerDev:
     key opens the same environment as the one before.
     """
 
-    def __init__(  # noqa: PLR0913 - keyword-only settings
+    def __init__(
         self,
         *,
         secret_key: str,
@@ -75,7 +75,7 @@ class TriggerDev:
         self.project_ref = project_ref
         self._clock = clock or SystemClock()
         self._budget = Budget(per_second=requests_per_minute / 60, burst=burst)
-        self._environment = environment or environment_of(secret_key, branch, parts.netloc)
+        self._environment = environment or environment_of(secret_key, branch, parts.netloc.lower())
         headers = {"authorization": f"Bearer {secret_key}", "x-trigger-api-version": API_VERSION}
         if branch is not None:
             headers["x-trigger-branch"] = branch
