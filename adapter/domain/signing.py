@@ -37,6 +37,7 @@ _LONGEST_ID = 256
 _LONGEST_TIMESTAMP = 11
 #: A sender that rotates lists a few signatures, never hundreds.
 _MOST_SIGNATURES = 16
+_SHORTEST_BARE_KEY = 16
 
 Source: TypeAlias = Literal["standard", "alert", "guide"]
 
@@ -147,15 +148,30 @@ def _verify_standard(
     if not signatures:
         raise SignatureError("webhook-signature holds no v1 signature")
     for secret in secrets:
-        try:
-            expected = _standard_signature(signing_key(secret.value), message_id, sent_at, text)
-        except ConfigurationError:
-            continue
-        wanted = expected.partition(",")[2].encode()
-        # Every entry is compared, so the time does not tell which one fits.
-        if any([hmac.compare_digest(wanted, signature) for signature in signatures]):  # noqa: C419
+        fits = False
+        for key in _verifying_keys(secret.value):
+            wanted = _standard_signature(key, message_id, sent_at, text).partition(",")[2].encode()
+            # Every entry is compared, so the time does not tell which one fits.
+            fits = any([hmac.compare_digest(wanted, signature) for signature in signatures]) or fits  # noqa: C419
+        if fits:
             return Verified(source="standard", delivery_id=message_id, secret_id=secret.id, sent_at=sent_at)
     raise SignatureError("no active secret made webhook-signature")
+
+
+def _verifying_keys(secret: str) -> list[bytes]:
+    """Return the key, and for a bare secret also what it is in base64: senders differ there."""
+    try:
+        keys = [signing_key(secret)]
+    except ConfigurationError:
+        return []
+    if not secret.startswith(_PREFIX):
+        try:
+            decoded = base64.b64decode(secret, validate=True)
+        except (binascii.Error, ValueError):
+            return keys
+        # Shorter ones would be words that happen to be base64.
+        keys += [decoded] if len(decoded) >= _SHORTEST_BARE_KEY else []
+    return keys
 
 
 def _standard_signature(key: bytes, message_id: str, at: datetime, text: str) -> str:
