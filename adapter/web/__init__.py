@@ -1,0 +1,1 @@
+"""HTTP: routes translate and decide nothing."""

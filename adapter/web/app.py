@@ -1,0 +1,47 @@
+"""The ASGI application over one adapter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from adapter.web import health
+from adapter.web.auth import Keyring
+from adapter.web.errors import HANDLERS
+from adapter.web.health import Readiness
+from adapter.web.middleware import Outermost
+from adapter.web.trigger_api import routes as trigger_api
+from adapter.web.trigger_api.packets import MOST_PACKET_BYTES
+from adapter.web.webhooks import WebhookRoutes
+
+if TYPE_CHECKING:
+    from adapter.app import Adapter
+
+
+def create_app(adapter: Adapter, *, owns_adapter: bool = True) -> Starlette:
+    """Return the application: webhooks, health, and the Trigger.dev-compatible API.
+
+    With ``owns_adapter`` its lifespan opens and closes the adapter. A host that mounts the application
+    opens the adapter itself and passes False: nobody runs the lifespan of a mounted application.
+    """
+    app = Starlette(
+        routes=[
+            *health.routes(Readiness(adapter.probe, adapter.clock)),
+            *WebhookRoutes(adapter).routes,
+            *trigger_api.routes(adapter, Keyring(adapter.settings.api_keys)),
+        ],
+        middleware=[
+            Middleware(
+                Outermost,
+                clock=adapter.clock,
+                max_body_bytes=max(MOST_PACKET_BYTES, adapter.settings.max_webhook_bytes),
+            )
+        ],
+        exception_handlers=HANDLERS,
+        lifespan=adapter.lifespan(work=False) if owns_adapter else None,
+    )
+    # A redirect would turn a mistyped POST into a GET.
+    app.router.redirect_slashes = False
+    return app

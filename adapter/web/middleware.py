@@ -1,0 +1,87 @@
+"""The outermost layer: one log line per request, the last answer to what nobody caught."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from starlette.requests import ClientDisconnect
+
+from adapter.web.errors import ApiError, answer
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from adapter.domain.clock import Clock
+
+_log = logging.getLogger("adapter.web")
+_QUIET = frozenset({"/livez", "/readyz"})
+_LONGEST_PATH = 300
+
+
+class Outermost:
+    """Wraps the application.
+
+    The log carries method, path, status and time: no query (it may hold a signature), no headers, no
+    bodies. A declared length above ``max_body_bytes`` is refused for every route; each route counts the
+    bytes it reads against its own limit.
+    """
+
+    def __init__(self, app: ASGIApp, *, clock: Clock, max_body_bytes: int) -> None:
+        self._app = app
+        self._clock = clock
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = self._clock.monotonic()
+        status = 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if self._declared(scope) > self._max_body_bytes:
+                raise ApiError(413, "Request body too large")  # noqa: TRY301 - answered like any other
+            await self._app(scope, receive, noting)
+        except ClientDisconnect:
+            status = status or 499
+        except Exception as error:
+            if status:
+                # Half an answer has left; only the server can cut the connection.
+                raise
+            await answer(error)(scope, receive, noting)
+        finally:
+            self._log(scope, status, self._clock.monotonic() - began)
+
+    @staticmethod
+    def _declared(scope: Scope) -> int:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                return int(value[:19])
+        return 0
+
+    @staticmethod
+    def _log(scope: Scope, status: int, seconds: float) -> None:
+        path = quote(scope["path"], errors="replace")[:_LONGEST_PATH]
+        level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+        _log.log(
+            level,
+            "%s %s %d",
+            scope["method"],
+            path,
+            status,
+            extra={
+                "method": scope["method"],
+                "path": path,
+                "status": status,
+                "duration_ms": round(seconds * 1000, 1),
+            },
+        )

@@ -1,0 +1,61 @@
+"""What every route of the API needs: the adapter, the caller, the body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adapter.domain.errors import BodyTooLargeError
+from adapter.web.bodies import BadJsonError, load_object, read_body
+from adapter.web.errors import ApiError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from starlette.requests import Request
+
+    from adapter.app import Adapter
+    from adapter.domain.job import Job
+    from adapter.web.auth import Keyring, Principal
+
+#: Upstream's limit for a trigger.
+MOST_BODY_BYTES = 3 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """Shared by the route groups of one application."""
+
+    adapter: Adapter
+    keyring: Keyring
+
+    def caller(self, request: Request) -> Principal:
+        """Return who calls, by a root key or a public token; 401 otherwise."""
+        return self.keyring.authenticate(request, self.adapter.clock.now())
+
+    def root(self, request: Request) -> Principal:
+        """Return who calls, by a root key; 401 or 403 otherwise."""
+        return self.keyring.require_root(request, self.adapter.clock.now())
+
+    async def read(self, request: Request, limit: int = MOST_BODY_BYTES) -> bytes:
+        """Return the raw body; 413 above ``limit``. Upstream also refuses a missing length; we count."""
+        try:
+            return await read_body(request, limit)
+        except BodyTooLargeError as error:
+            raise ApiError(413, "Request body too large") from error
+
+    async def job(self, job_id: UUID | None) -> Job | None:
+        """Return the job behind one of our ids, None when there is none."""
+        return None if job_id is None else await self.adapter.get_job(job_id)
+
+
+def json_object(raw: bytes, *, empty_ok: bool = False) -> dict[str, Any]:
+    """Return the body as an object; an absent one is ``{}`` where the SDK sends none; 400 otherwise."""
+    if not raw.strip():
+        if empty_ok:
+            return {}
+        raise ApiError(400, "Request body is empty")
+    try:
+        return load_object(raw)
+    except BadJsonError as error:
+        raise ApiError(400, "Invalid JSON", details=str(error)) from error

@@ -1,0 +1,42 @@
+"""Small routes the SDK asks before it does something else (Trigger.dev's API contract, 9 and 12)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zoneinfo import available_timezones
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from adapter.web.auth import environment_id
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from adapter.web.trigger_api.context import ApiContext
+
+
+class MiscRoutes:
+    """Claims for tokens, and time zones."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [
+            Route("/api/v1/auth/jwt/claims", self.claims, methods=["POST"]),
+            Route("/api/v1/timezones", self.timezones),
+        ]
+
+    async def claims(self, request: Request) -> Response:
+        """Answer what the SDK puts into the tokens it signs itself."""
+        principal = self._context.root(request)
+        return JSONResponse({"sub": environment_id(principal.key), "pub": True})
+
+    async def timezones(self, request: Request) -> Response:
+        """Answer the zones' names, UTC first. Nobody has to say who they are."""
+        names = sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))
+        without_utc = request.query_params.get("excludeUtc") == "true"
+        return JSONResponse({"timezones": names if without_utc else ["UTC", *names]})

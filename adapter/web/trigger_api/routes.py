@@ -1,0 +1,24 @@
+"""All routes of the Trigger.dev-compatible API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adapter.web.trigger_api.context import ApiContext
+from adapter.web.trigger_api.misc import MiscRoutes
+from adapter.web.trigger_api.packets import PacketRoutes
+from adapter.web.trigger_api.runs import RunRoutes
+from adapter.web.trigger_api.tasks import TaskRoutes
+
+if TYPE_CHECKING:
+    from starlette.routing import Route
+
+    from adapter.app import Adapter
+    from adapter.web.auth import Keyring
+
+
+def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
+    """Return the route table."""
+    context = ApiContext(adapter, keyring)
+    groups = (TaskRoutes(context), RunRoutes(context), PacketRoutes(context), MiscRoutes(context))
+    return [route for group in groups for route in group.routes]

@@ -1,0 +1,118 @@
+"""A job as Trigger.dev's SDK reads a run (its API contract, 3 and 7).
+
+The SDK validates every answer: a required field may not be missing, an optional one never null.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from adapter.domain.identity import job_id_of, run_id_of
+from adapter.domain.job import TERMINAL, Job, JobStatus
+from adapter.domain.wire import error_fields, moment, status_word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RUN = "run_"
+BATCH = "batch_"
+SCHEDULE = "sched_"
+
+_FAILED = TERMINAL - {JobStatus.COMPLETED}
+
+#: What each word of the API's closed list finds here. Two of them no job ever says.
+STATUSES: Mapping[str, frozenset[JobStatus]] = {
+    "PENDING_VERSION": frozenset(),
+    "QUEUED": frozenset({JobStatus.QUEUED, JobStatus.PENDING}),
+    "DEQUEUED": frozenset(),
+    **{
+        status.value: frozenset({status})
+        for status in JobStatus
+        if status not in {JobStatus.QUEUED, JobStatus.PENDING}
+    },
+}
+
+
+def public_id(prefix: str, id_: UUID) -> str:
+    """Return an id as it is shown, ``run_…``, ``batch_…`` or ``sched_…``."""
+    return prefix + run_id_of(id_).removeprefix(RUN)
+
+
+def own_id(prefix: str, text: str) -> UUID | None:
+    """Return what `public_id` was made of, None when it is none of ours."""
+    if not text.startswith(prefix):
+        return None
+    return job_id_of(RUN + text.removeprefix(prefix))
+
+
+def run_summary(job: Job) -> dict[str, Any]:
+    """Return the fields that a retrieve, a list and related runs share."""
+    status, ended = job.status, job.finished is not None
+    ran = job.finished - job.started if job.finished and job.started else None
+    optional: dict[str, Any] = {
+        "idempotencyKey": _user_key(job),
+        "startedAt": moment(job.started) if job.started else None,
+        "finishedAt": moment(job.finished) if job.finished else None,
+        "delayedUntil": moment(job.due) if job.due else None,
+        "expiredAt": moment(job.finished) if job.finished and status is JobStatus.EXPIRED else None,
+        "ttl": job.extra.get("ttl"),
+        "metadata": job.metadata,
+        "batchId": public_id(BATCH, job.batch_id) if job.batch_id else None,
+    }
+    return {
+        "id": run_id_of(job.id),
+        "status": status_word(status),
+        "taskIdentifier": job.type,
+        **_booleans(status),
+        "isTest": False,
+        "createdAt": moment(job.created_at),
+        "updatedAt": moment(job.updated_at),
+        "tags": sorted(job.tags),
+        "costInCents": 0,
+        "baseCostInCents": 0,
+        "durationMs": max(round(ran.total_seconds() * 1000), 0) if ended and ran else 0,
+        "depth": 1 if job.parent_id else 0,
+        "triggerFunction": "batchTrigger" if job.batch_id else "trigger",
+        "taskKind": "SCHEDULED" if job.schedule_id else "STANDARD",
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def run_details(job: Job) -> dict[str, Any]:
+    """Return what a retrieve answers."""
+    details = run_summary(job)
+    details |= {"attemptCount": job.attempt, "attempts": list[Any](), "relatedRuns": dict[str, Any]()}
+    if job.data is not None:
+        details["payload"] = job.data
+    if job.status is JobStatus.COMPLETED and job.result is not None:
+        details["output"] = job.result
+    error = error_fields(job.error) if job.status in _FAILED else None
+    if error:
+        details["error"] = error
+    return details
+
+
+def run_item(job: Job, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a list shows of a job."""
+    return run_summary(job) | {"env": dict(environment)}
+
+
+def _booleans(status: JobStatus) -> dict[str, bool]:
+    """The seven flags. EXPIRED and TIMED_OUT count as completed, or the SDK's poll would never end."""
+    return {
+        "isQueued": status in {JobStatus.PENDING, JobStatus.QUEUED, JobStatus.DELAYED},
+        "isExecuting": status is JobStatus.EXECUTING,
+        "isWaiting": status is JobStatus.WAITING,
+        "isCompleted": status in TERMINAL,
+        "isSuccess": status is JobStatus.COMPLETED,
+        "isFailed": status in _FAILED,
+        "isCancelled": status is JobStatus.CANCELED,
+    }
+
+
+def _user_key(job: Job) -> str | None:
+    """The key the user passed, where the wire only carried its hash."""
+    kept: Any = job.extra.get("idempotency")
+    key: Any = cast("dict[str, Any]", kept).get("key") if isinstance(kept, dict) else None
+    return key if isinstance(key, str) else job.idempotency_key
