@@ -44,6 +44,7 @@ class Event:
 class LifecycleSender:
     """A bounded queue and the task that empties it, in order.
 
+    The task starts with the first event, in the loop that says it, and ends in `aclose`.
     When the queue is full the oldest event goes (``dropped``). An event that four posts could not
     deliver is given up (``failed``).
     """
@@ -58,6 +59,7 @@ class LifecycleSender:
         self._in_hand: Event | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
         self.sent = 0
         self.dropped = 0
         self.failed = 0
@@ -69,12 +71,6 @@ class LifecycleSender:
     def finished(self, job: Job) -> None:
         """Say how a job ended. Never waits, never raises."""
         self._put(job, _end(job.status))
-
-    async def open(self) -> None:
-        """Start sending. A second call does nothing."""
-        if self._task is None:
-            await self._poster.open()
-            self._task = asyncio.create_task(self._run(), name="lifecycle events")
 
     async def run_once(self) -> bool:
         """Deliver the oldest event, or give it up; False when there is none."""
@@ -92,11 +88,13 @@ class LifecycleSender:
 
     async def aclose(self, deadline: timedelta = timedelta(seconds=5)) -> None:
         """Send what is queued for at most ``deadline``, then stop; what is left counts as dropped."""
+        self._closed = True
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+            await self._poster.open()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(deadline.total_seconds()):
                     while await self.run_once():
@@ -110,6 +108,7 @@ class LifecycleSender:
         await self._poster.close()
 
     async def _run(self) -> None:
+        await self._poster.open()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -136,6 +135,9 @@ class LifecycleSender:
         return False
 
     def _put(self, job: Job, kind: str) -> None:
+        if self._closed:
+            self.dropped += 1
+            return
         try:
             event = lifecycle_event(job, kind)
         except Exception:  # noqa: BLE001 - as in `_deliver`
@@ -147,6 +149,8 @@ class LifecycleSender:
             self.dropped += 1
         self._queue.append(event)
         self._wake.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="lifecycle events")
 
 
 def lifecycle_event(job: Job, kind: str) -> Event:

@@ -74,7 +74,7 @@ class TriggerDev:
         self._name = name
         self.project_ref = project_ref
         self._clock = clock or SystemClock()
-        self._budget = Budget(per_second=requests_per_minute / 60, burst=burst)
+        self._budget = Budget(per_second=requests_per_minute / 60, burst=burst) if requests_per_minute else None
         self._environment = environment or environment_of(secret_key, branch, parts.netloc.lower())
         headers = {"authorization": f"Bearer {secret_key}", "x-trigger-api-version": API_VERSION}
         if branch is not None:
@@ -97,8 +97,8 @@ class TriggerDev:
         return self._environment
 
     @property
-    def budget(self) -> Budget:
-        """The rate limit of our key."""
+    def budget(self) -> Budget | None:
+        """The rate limit of our key; None for ``requests_per_minute=0``, a remote without one."""
         return self._budget
 
     @property

@@ -52,7 +52,7 @@ WITH moved AS (
     status = %(status)s, waiting_for = CASE WHEN %(status)s = 'WAITING' THEN 'executor' END,
     remote_run_id = %(run_id)s, submit_state = 'accepted', remote_status = %(remote_status)s,
     remote_attempt = COALESCE(%(attempt)s::text, remote_attempt),
-    remote_event_at = COALESCE(%(at)s, remote_event_at, now()), remote_rank = %(rank)s,
+    remote_event_at = COALESCE(%(at)s, remote_event_at), remote_rank = %(rank)s,
     attempt = greatest(attempt, COALESCE(%(attempt)s, 0)),
     started = CASE WHEN %(started)s THEN COALESCE(started, now()) ELSE started END,
     tag_held = tag_held AND NOT %(started)s,
@@ -63,8 +63,9 @@ WITH moved AS (
     + _HOLDS
     + """ AND status = ANY(%(sources)s)
     AND (%(read_began)s::timestamptz >= updated_at
-         OR %(read_began)s IS NULL AND (remote_event_at IS NULL
-            OR (COALESCE(%(at)s, remote_event_at), %(rank)s) > (remote_event_at, remote_rank)))
+         OR %(read_began)s IS NULL AND CASE
+            WHEN %(at)s::timestamptz IS NULL OR remote_event_at IS NULL THEN %(rank)s > remote_rank
+            ELSE (%(at)s, %(rank)s) > (remote_event_at, remote_rank) END)
     AND NOT (submit_state = 'accepted' AND remote_status IS NOT DISTINCT FROM %(remote_status)s
          AND status = %(status)s AND remote_attempt IS NOT DISTINCT FROM %(attempt)s::text AND NOT %(confirm)s)
   RETURNING *
@@ -79,6 +80,7 @@ WITH gone AS (
   DELETE FROM {s}.worker_jobs_open WHERE """
     + _HOLDS
     + """ AND NOT (recall_id IS NOT NULL AND %(status)s = 'CANCELED')
+    AND NOT (%(orphaned)s AND updated_at > %(read_began)s)
   RETURNING *
 ), given AS (
   SELECT gone.*, %(status)s::text AS new_status, %(result)s::jsonb AS new_result,
@@ -134,7 +136,7 @@ WITH moved AS (
   UPDATE {s}.worker_jobs_open SET
     status = 'EXECUTING', waiting_for = NULL, remote_run_id = %(run_id)s, submit_state = 'accepted',
     remote_status = 'EXECUTING', remote_attempt = %(attempt)s::text, attempt = greatest(attempt, %(attempt)s),
-    started = COALESCE(started, now()), tag_held = false, remote_event_at = now(), remote_rank = %(rank)s,
+    started = COALESCE(started, now()), tag_held = false, remote_rank = greatest(remote_rank, %(rank)s),
     dispatch_lease = NULL, dispatch_lease_until = NULL, next_try_at = NULL,
     last_synced_at = now(), updated_at = now()
   WHERE id = %(id)s AND epoch = %(epoch)s AND executor <> 'local' AND status = ANY(%(sources)s)

@@ -15,7 +15,7 @@ from typing import LiteralString
 
 import psycopg
 
-from adapter.store.database import Connection, Database, fetch
+from adapter.store.database import Connection, Database, Schema, fetch
 
 logger = logging.getLogger("adapter.wakeup")
 
@@ -59,10 +59,7 @@ class Notifier:
         while self._topics:
             topics, self._topics = self._topics, set()
             try:
-                await self._database.fetch(
-                    _NOTIFY,
-                    {"channel": self._database.schema.channel, "payload": encode_topics(topics)},
-                )
+                await self._database.fetch(*notification(self._database.schema, topics))
             except psycopg.Error as error:
                 # A hint that was lost is found by the poll.
                 logger.debug("a notification was not sent: %s", type(error).__name__)
@@ -74,6 +71,11 @@ class Notifier:
         if self._task is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+
+def notification(schema: Schema, topics: set[str]) -> tuple[LiteralString, dict[str, str]]:
+    """Return the statement that tells everybody about ``topics``, and its parameters."""
+    return _NOTIFY, {"channel": schema.channel, "payload": encode_topics(topics)}
 
 
 def encode_topics(topics: set[str]) -> str:

@@ -55,10 +55,11 @@ class Readiness:
 
     async def _refresh(self) -> None:
         try:
-            async with asyncio.timeout(self._deadline_s):
+            # Ends before the askers stop waiting, so that none of them meets a task about to end.
+            async with asyncio.timeout(self._deadline_s * 0.75):
                 problems = await self._probe()
         except TimeoutError:
-            problems = {"probe": f"no answer within {self._deadline_s:g} s"}
+            problems = {"probe": f"no answer within {self._deadline_s * 0.75:g} s"}
         except Exception as error:  # noqa: BLE001 - a probe that breaks is an answer, and logged
             _log.warning("readiness probe failed", exc_info=error)
             problems = {"probe": type(error).__name__}

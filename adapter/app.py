@@ -1,0 +1,383 @@
+"""`Adapter`: the public face. Each verb says what it promises; the work is done below."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from uuid import UUID
+
+from adapter.assembly import Assembly
+from adapter.core.applying import rank_of
+from adapter.core.handle import JobHandle
+from adapter.core.reconcile import Progress, ReconcileReport
+from adapter.core.registry import TaskDefinition, policies_from_mapping
+from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions
+from adapter.core.steering import Explanation
+from adapter.core.tasks import Task, TaskDecorator, TaskOptions, policy_of
+from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
+from adapter.domain.job import LOCAL, Job, JobStatus
+from adapter.domain.routing import Flags
+from adapter.store import jobs as job_store
+from adapter.store import reports, resolving
+from adapter.store.insights import JobEvent, JobFilter, JobPage
+from adapter.store.jobs import MOST_ROWS
+from adapter.store.steps import AsyncCaller, Statement, Steps, SyncCaller, after_commit, run, run_within, run_within_sync
+from adapter.store.wakeup import DISPATCH, notification
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from adapter.sync import SyncAdapter
+
+P = TypeVar("P")
+R = TypeVar("R")
+#: More remote jobs than this in one call are left to the dispatcher.
+_AT_ONCE = 20
+
+Notify = Literal["after_commit", "in_tx", "no"]
+
+
+@dataclass(frozen=True, slots=True)
+class StartClaim:
+    """The start fence's answer: whether this run may begin, and why not."""
+
+    claimed: bool
+    reason: str = ""
+
+
+class Adapter(Assembly):
+    """One application's jobs: its tasks, its database, its executors.
+
+    Making one does no I/O and touches no globals; two can live in one process. It is opened once
+    (``async with adapter:``), which freezes the registry.
+    """
+
+    def task(self, task: str, **options: Unpack[TaskOptions]) -> TaskDecorator:
+        """Declare a task whose handler is here: ``@adapter.task("send-email", queue=Queue("mail"))``."""
+
+        def declare(handler: Callable[..., Any]) -> Task[Any, Any]:
+            policy = policy_of(task, runs_locally=True, options=options)
+            return self._declared(TaskDefinition(policy, handler))
+
+        return TaskDecorator(declare)
+
+    @overload
+    def remote_task(self, task: str, *, payload: type[P], **options: Unpack[TaskOptions]) -> Task[P, Any]: ...
+    @overload
+    def remote_task(self, task: str, **options: Unpack[TaskOptions]) -> Task[Any, Any]: ...
+    def remote_task(self, task: str, *, payload: Any = Any, **options: Unpack[TaskOptions]) -> Task[Any, Any]:
+        """Declare a task that only other executors can run."""
+        policy = policy_of(task, runs_locally=False, options=options)
+        return self._declared(TaskDefinition(policy, None, payload))
+
+    def declare(
+        self, definitions: Mapping[str, Mapping[str, Any]], handlers: Mapping[str, Callable[..., Any]] | None = None
+    ) -> list[Task[Any, Any]]:
+        """Declare a whole registry at once, in the shape the Trigger.dev guides use (`policies_from_mapping`)."""
+        tasks: list[Task[Any, Any]] = []
+        for policy in policies_from_mapping(definitions, handlers or {}):
+            tasks.append(self._declared(TaskDefinition(policy, (handlers or {}).get(policy.id))))
+        return tasks
+
+    def _declared(self, definition: TaskDefinition[Any, Any]) -> Task[Any, Any]:
+        self.registry.add(definition)
+        return Task(self, definition)
+
+
+    # ---- scheduling ------------------------------------------------------------------------------
+
+    async def schedule_job(
+        self,
+        task: str,
+        data: Any = None,
+        *,
+        within: AsyncCaller | None = None,
+        notify: Notify = "after_commit",
+        **options: Unpack[ScheduleOptions],
+    ) -> JobHandle[Any]:
+        """Write one job and route it.
+
+        ``within``: a psycopg connection, or a SQLAlchemy session or connection on psycopg 3, whose
+        transaction the row joins. Nothing is sent then; the job is found after the commit, by an event of
+        SQLAlchemy, by `poke`, by ``notify="in_tx"``, or by the next poll (1 s at most).
+
+        Options:
+            executor: go there, whatever rollouts and registry say (a kill switch still wins). ``strict``:
+                and do not go to the fallback while its circuit is open.
+            tag: at most one job of this task and tag that has not started; a second call returns it.
+            idempotency_key, idempotency_ttl: one job per key for 30 days; a failed one frees it.
+            due or delay, ttl: when it may start, and how long after that it may still start.
+            retry, max_attempts, max_duration: how it is tried.
+            priority: larger is sooner. queue, concurrency_key: with whom it shares a limit.
+            metadata, tags, user_id: for people; at most 10 tags.
+            persistent, keep_for: how long it stays after it finished (7 days unless the task says else).
+            context: facts that rollouts may look at.
+
+        Raises:
+            UnknownTaskError, TaskDisabledError, InvalidPayloadError, InvalidArgumentError,
+            UnknownExecutorError: the call cannot be carried out; nothing was written.
+        """
+        return (await self.schedule_specs([JobSpec(task, data, options)], within, notify=notify))[0]
+
+    async def schedule_specs(
+        self, specs: list[JobSpec], within: AsyncCaller | None = None, *, notify: str = "after_commit"
+    ) -> list[JobHandle[Any]]:
+        """Schedule what `Task.job` describes, all or nothing; one handle per spec, in order."""
+        planned = [self.scheduler.plan(spec) for spec in specs]
+        if not planned:
+            return []
+        if within is not None:
+            steps = self._scheduling(planned, in_transaction=notify == "in_tx")
+            jobs = await run_within(within, self.database.schema, steps)
+            if notify == "after_commit":
+                loop = asyncio.get_running_loop()
+                poke = functools.partial(self.notifier.poke, *_topics(jobs))
+                after_commit(within, functools.partial(loop.call_soon_threadsafe, poke))
+            return self._handles(planned, jobs)
+        steps = self._scheduling(planned, in_transaction=False)
+        keyed = any(each.job.idempotency_key or each.job.request_key for each in planned)
+        lend = self.database.transaction if keyed or len(planned) > MOST_ROWS else self.database.connection
+        async with lend() as conn:
+            jobs = await run(conn, self.database.schema, steps)
+        if notify != "no":
+            self.notifier.poke(*_topics(jobs))
+        return self._handles(planned, await self._submit_at_once(jobs))
+
+    def schedule_within_sync(
+        self, specs: list[JobSpec], within: SyncCaller, *, notify: str = "after_commit"
+    ) -> list[JobHandle[Any]]:
+        """Do what `schedule_specs` does in the transaction of a caller without an event loop."""
+        planned = [self.scheduler.plan(spec) for spec in specs]
+        steps = self._scheduling(planned, in_transaction=notify == "in_tx")
+        jobs = run_within_sync(within, self.database.schema, steps)
+        if notify == "after_commit":
+            after_commit(within, functools.partial(self.poke, *_topics(jobs)))
+        return self._handles(planned, jobs)
+
+    def _scheduling(self, planned: Sequence[Planned], *, in_transaction: bool) -> Steps[list[Job]]:
+        jobs = yield from self.scheduler.schedule(planned)
+        if in_transaction:
+            yield Statement(*notification(self.database.schema, _topics(jobs)))
+        return jobs
+
+    def _handles(self, planned: Sequence[Planned], jobs: Sequence[Job]) -> list[JobHandle[Any]]:
+        return [
+            JobHandle(self, job, each.definition.load_result) for each, job in zip(planned, jobs, strict=True)
+        ]
+
+    async def _submit_at_once(self, jobs: list[Job]) -> list[Job]:
+        """Try remote jobs right away, so that the caller usually gets a run id; bounded in time.
+
+        A try that takes longer goes on behind the caller's back: cutting it off would leave it unknown.
+        """
+        remote = [job.id for job in jobs if job.status is JobStatus.PENDING and not job.deduplicated]
+        if not remote or len(remote) > _AT_ONCE or self.settings.dispatch_wait_seconds == 0:
+            return jobs
+        attempt = asyncio.get_running_loop().create_task(self.dispatcher.run_once(remote))
+        self._tries.add(attempt)
+        attempt.add_done_callback(self._tries.discard)
+        await asyncio.wait({attempt}, timeout=self.settings.dispatch_wait_seconds)
+        async with self.database.connection() as conn:
+            now = await run(conn, self.database.schema, job_store.by_ids(remote))
+        return [now.get(job.id, job) for job in jobs]
+
+    async def _schedule_from_handler(self, task: str, data: Any = None, **options: Any) -> Any:
+        return await self.schedule_job(task, data, **options)
+
+    def poke(self, *topics: str) -> None:
+        """Say that jobs were committed in a transaction we could not watch (plain psycopg).
+
+        From any thread. Without topics: everybody looks.
+        """
+        self._loop.call_soon_threadsafe(functools.partial(self.notifier.poke, *(topics or ("*",))))
+
+    # ---- jobs ------------------------------------------------------------------------------------
+
+    async def get_job(self, job_id: UUID) -> Job | None:
+        """Return a job, open or finished; None when there is none or its time to be kept is over."""
+        async with self.database.connection() as conn:
+            return await job_store.get(conn, self.database.schema, job_id)
+
+    async def list_jobs(self, wanted: JobFilter | None = None) -> JobPage:
+        """Return a page of jobs, newest first."""
+        async with self.database.connection() as conn:
+            return await self.insights.list_jobs(conn, wanted or JobFilter())
+
+    async def job_events(self, job_id: UUID) -> list[JobEvent]:
+        """Return what happened to a job beside running: re-routes, retries, rescues, repairs."""
+        async with self.database.connection() as conn:
+            return await self.insights.events(conn, job_id)
+
+    async def wait_for(self, job_id: UUID, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - public face
+        """Return the job once it has ended; see `JobHandle.result`."""
+        return await self.watch.wait(job_id, timeout)
+
+    async def cancel_job(
+        self, job_id: UUID, *, reason: str = "canceled by the application", actor: str = "application"
+    ) -> Job:
+        """Cancel a job: at once when nobody was ever given it, else by asking and confirming.
+
+        Returns the job as it then is: CANCELED, or open with ``cancel_requested``, or ended otherwise
+        because it was faster.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        return await self.canceler.cancel(job_id, reason=reason, actor=actor)
+
+    async def replay_job(
+        self, job_id: UUID, *, actor: str = "application", **overrides: Unpack[ScheduleOptions]
+    ) -> JobHandle[Any]:
+        """Schedule a new job like this one, which names it; keys, tag, due time and ttl are not copied.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        job = await self.get_job(job_id)
+        if job is None:
+            raise JobNotFoundError(job_id)
+        options = ScheduleOptions(
+            user_id=job.user_id,
+            queue=job.queue,
+            concurrency_key=job.concurrency_key,
+            priority=job.priority,
+            max_duration=job.max_duration,
+            retry=job.retry,
+            max_attempts=job.max_attempts,
+            metadata=job.metadata,
+            tags=job.tags,
+            extra={"replay_of": str(job.id), "replayed_by": actor},
+        )
+        options.update(overrides)
+        return await self.schedule_job(job.type, job.data, **options)
+
+    async def resolve_job(
+        self, job_id: UUID, *, assume: Literal["not-started", "lost"], reason: str, actor: str
+    ) -> Job:
+        """End a wait that no machine can end, on a person's word; audited in the job's events.
+
+        ``not-started``: no run of the uncertain submit has started or will; it is submitted anew.
+        ``lost``: it ends as SYSTEM_FAILURE; should its run report after all, that still counts.
+
+        Raises:
+            JobNotFoundError, JobStateError: there is nothing uncertain about this job.
+        """
+        if not reason.strip():
+            msg = "A reason is needed."
+            raise InvalidArgumentError(msg)
+        verb = resolving.assume_not_started if assume == "not-started" else resolving.assume_lost
+        async with self.database.connection() as conn:
+            job = await verb(conn, self.database.schema, job_id, reason=reason, actor=actor)
+        if job is None:
+            known = await self.get_job(job_id)
+            if known is None:
+                raise JobNotFoundError(job_id)
+            msg = f"Job {job_id} is {known.status} at {known.executor}: there is nothing uncertain to resolve."
+            raise JobStateError(msg)
+        self.notifier.poke(DISPATCH)
+        return job
+
+    # ---- steering --------------------------------------------------------------------------------
+
+    async def explain(self, task: str, **options: Any) -> Explanation:
+        """Say where a job of ``task`` would go now and which rule decides, without scheduling it.
+
+        Options are those of `schedule_job`, with the payload as ``data=``.
+        """
+        return await self.steering.explain(task, **options)
+
+    async def flags(self) -> Flags:
+        """Return every switch there is."""
+        return await self.steering.current()
+
+    async def kill(self, task: str = "*", *, to: str = LOCAL, reason: str, actor: str = "application") -> None:
+        """Send every new job of a task, or of all, to one executor until `clear_flag`."""
+        await self.steering.kill(task, to=to, reason=reason, actor=actor)
+
+    async def rollout(
+        self,
+        task: str,
+        *,
+        to: str,
+        percent: float,
+        reason: str,
+        by: str | None = None,
+        allow: Sequence[str] = (),
+        deny: Sequence[str] = (),
+        when: Mapping[str, Any] | None = None,
+        actor: str = "application",
+    ) -> None:
+        """Send a share of a task's new jobs (``*``: of every task's) to an executor."""
+        await self.steering.rollout(
+            task, to=to, percent=percent, reason=reason, by=by, allow=list(allow), deny=list(deny), when=when, actor=actor
+        )
+
+    async def clear_flag(
+        self, kind: Literal["kill", "rollout", "circuit"], task: str, *, executor: str = "", reason: str, actor: str = "application"
+    ) -> bool:
+        """Take a flag away; False when there was none."""
+        return await self.steering.clear(kind, task, executor=executor, reason=reason, actor=actor) is not None
+
+    # ---- what remotes tell -----------------------------------------------------------------------
+
+    async def reconcile(self, *, dry_run: bool = False, progress: Progress | None = None) -> ReconcileReport:
+        """Compare every unfinished remote job with its remote, and repair what was missed."""
+        return await self.reconciler.run_once(dry_run=dry_run, progress=progress)
+
+    async def receive_webhook(
+        self, source: str, delivery_id: str, secret_id: str, body: dict[str, Any], *, executor: str = "trigger"
+    ) -> Literal["new", "duplicate"]:
+        """Store a verified webhook; it is applied right after, by whichever process runs the sync loops."""
+        fresh = await self.inbox.take_in(f"{executor}:{source}", delivery_id, secret_id, body)
+        return "new" if fresh else "duplicate"
+
+    async def claim_start(self, job_id: UUID, epoch: int, run_id: str, attempt: int) -> StartClaim:
+        """Answer the start fence: may this run of this epoch begin its user code?
+
+        One UPDATE that binds the run and sets EXECUTING; repeating it for the same run is fine.
+        """
+        rank = rank_of(JobStatus.EXECUTING, attempt)
+        async with self.database.connection() as conn:
+            schema = self.database.schema
+            if await reports.start(conn, schema, job_id, epoch, run_id, attempt, rank) is not None:
+                return StartClaim(claimed=True)
+            job = await job_store.get(conn, schema, job_id)
+        self.observers.counts["start_refused"] += 1
+        return StartClaim(claimed=False, reason=_why_refused(job, epoch, run_id))
+
+    # ---- other faces -----------------------------------------------------------------------------
+
+    def asgi(self) -> Starlette:
+        """Return the HTTP face as an ASGI application, to mount or to serve."""
+        from adapter.web.app import create_app  # noqa: PLC0415 - the floor above, only when it is asked for
+
+        return create_app(self)
+
+    @functools.cached_property
+    def sync(self) -> SyncAdapter:
+        """The same verbs for code without an event loop."""
+        from adapter.sync import SyncAdapter  # noqa: PLC0415 - starts a thread, only when it is asked for
+
+        return SyncAdapter(self)
+
+
+def _topics(jobs: Sequence[Job]) -> set[str]:
+    fresh = [job for job in jobs if not job.deduplicated]
+    topics = {job.queue for job in fresh if job.executor == LOCAL and job.status is JobStatus.QUEUED}
+    return topics | ({DISPATCH} if any(job.status is JobStatus.PENDING for job in fresh) else set())
+
+
+def _why_refused(job: Job | None, epoch: int, run_id: str) -> str:
+    if job is None:
+        return "there is no such job"
+    if job.status.is_terminal:
+        return f"the job has ended: {job.status}"
+    if job.epoch != epoch:
+        return f"the job has moved on to epoch {job.epoch}"
+    if job.remote_run_id not in {None, run_id}:
+        return "another run has the job"
+    return "the job is being canceled or recalled"

@@ -1,0 +1,301 @@
+"""The parts of an adapter: made from settings, opened in order, run in the background, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg_pool import PoolTimeout
+from typing_extensions import Self
+
+from adapter.core.applying import Applier
+from adapter.core.budget import Budgets
+from adapter.core.canceling import Canceler
+from adapter.core.dispatch import Dispatcher
+from adapter.core.flags import FlagSource
+from adapter.core.inbox import Inbox
+from adapter.core.lifecycle import LifecycleSender
+from adapter.core.loops import Loop, Loops
+from adapter.core.maintenance import Maintenance
+from adapter.core.outcomes import Observers
+from adapter.core.reconcile import Reconciler
+from adapter.core.registry import Registry
+from adapter.core.scheduling import Scheduler
+from adapter.core.steering import Steering
+from adapter.core.watch import Watch
+from adapter.core.worker import Worker
+from adapter.domain.clock import Clock, SystemClock
+from adapter.domain.errors import ConfigurationError, SchemaError, StoreError, UnknownExecutorError
+from adapter.domain.job import LOCAL
+from adapter.domain.routing import EVERY_TASK
+from adapter.executors.base import Executor, ExecutorSet
+from adapter.executors.trigger_dev import TriggerDev
+from adapter.settings import Settings
+from adapter.store import migrate
+from adapter.store.database import Database, DatabaseConfig
+from adapter.store.insights import Insights
+from adapter.store.packets import PacketStore
+from adapter.store.wakeup import FLAGS, Listener, Notifier
+
+logger = logging.getLogger("adapter")
+
+_PLACEHOLDERS = ("placeholder", "xxxx", "your-", "your_", "changeme", "<")
+
+
+class Assembly:
+    """Everything an adapter is made of. The verbs are in `adapter.app`."""
+
+    def __init__(
+        self, settings: Settings | None = None, *, executors: Sequence[Executor] = (), clock: Clock | None = None
+    ) -> None:
+        self.settings = settings or Settings()
+        self.clock: Clock = clock or SystemClock()
+        self.registry = Registry()
+        self.observers = Observers()
+        self.executors = ExecutorSet({each.name: each for each in (*self._configured(), *executors)})
+        self._opened = 0
+        self._tries: set[asyncio.Task[int]] = set()
+        self._workers: list[Worker] = []
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
+        """Make an adapter from the environment's settings; see `Settings`.
+
+        Raises:
+            ConfigurationError: a variable has a value it cannot have.
+        """
+        return cls(Settings.from_env(environ), **given)
+
+    def _configured(self) -> list[Executor]:
+        key = self.settings.trigger_secret_key
+        if key is None:
+            return []
+        secret = key.get_secret_value()
+        if any(word in secret.lower() for word in _PLACEHOLDERS):
+            logger.warning("TRIGGER_SECRET_KEY is a placeholder: the executor 'trigger' is off")
+            return []
+        per_minute = self.settings.trigger_rate_per_minute
+        return [
+            TriggerDev(
+                secret_key=secret,
+                api_url=self.settings.trigger_api_url,
+                project_ref=self.settings.trigger_project_ref,
+                requests_per_minute=per_minute,
+                burst=per_minute / 2,
+                clock=self.clock,
+            )
+        ]
+
+    def _build(self, config: DatabaseConfig) -> None:
+        self.database = Database(config)
+        self.packets = PacketStore(self.database)
+        self.insights = Insights(self.database.schema)
+        self.notifier = Notifier(self.database)
+        names = self.executors.names
+        self._flags = FlagSource(
+            self.registry,
+            names,
+            self.clock,
+            environment=self.settings.kill_switches,
+            file=self.settings.kill_switch_file,
+        )
+        self.scheduler = Scheduler(self.registry, self._flags, names)
+        self.budgets = Budgets(self.database, self.clock)
+        self.applier = Applier(self.database, self.notifier, self.observers)
+        parts = (self.database, self.executors, self.applier)
+        self.canceler = Canceler(*parts, self.budgets, self.notifier, self.observers, self.clock)
+        self.inbox = Inbox(*parts, self.budgets, self.notifier, self.clock)
+        self.reconciler = Reconciler(*parts, self.canceler, self.budgets, self.clock)
+        self.dispatcher = Dispatcher(
+            self.database,
+            self.registry,
+            self._flags,
+            self.executors,
+            self.applier,
+            self.budgets,
+            self.notifier,
+            self.observers,
+            self.clock,
+        )
+        self.steering = Steering(self.database, self.registry, self._flags, self.scheduler, self.notifier, names)
+        lease = timedelta(seconds=self.settings.worker_lease_seconds)
+        self.maintenance = Maintenance(self.database, self.notifier, self.observers, self.clock, lease)
+        self.watch = Watch(self.database, self.clock)
+        self.notifier.subscribe(self._heard)
+
+    async def open(self) -> None:
+        """Check the registry and the switches, open the pool. May be nested; each needs its `close`.
+
+        Raises:
+            ConfigurationError: the registry, a kill switch or the settings cannot be right.
+            SchemaError: the database's schema is not the one this version needs.
+        """
+        self._opened += 1
+        if self._opened > 1:
+            return
+        try:
+            self._check()
+            self._build(self.settings.database())
+            self._flags.check()
+            self._loop = asyncio.get_running_loop()
+            await self.database.open()
+            await self._check_schema()
+            for executor in self.executors.by_name.values():
+                await executor.open()
+            for finding in self.steering.boot_findings(await self.steering.current()):
+                logger.warning("%s", finding)
+        except BaseException:
+            self._opened -= 1
+            if hasattr(self, "database"):
+                await self.database.close()
+            raise
+
+    def _check(self) -> None:
+        self.registry.freeze()
+        known = [LOCAL, *self.executors.names]
+        # A global switch never stops a boot: it may be what takes the place of a missing executor.
+        everywhere = self.settings.kill_switches.get(EVERY_TASK)
+        for definition in self.registry:
+            policy = definition.policy
+            named = {policy.executor, policy.fallback, policy.safe_executor, policy.on_rejected} 
+            for name in sorted(each for each in named if each is not None):
+                if name not in known and everywhere is None:
+                    raise UnknownExecutorError(name, known, f"Task {definition.id!r}")
+
+    async def _check_schema(self) -> None:
+        problem = await self._schema_problem()
+        if problem is not None:
+            raise SchemaError(problem)
+
+    async def _schema_problem(self) -> str | None:
+        rows = await self.database.fetch("SELECT to_regclass(%(name)s) AS found", {"name": f"{self.database.schema.quoted}.alembic_version"})
+        if rows[0]["found"] is None:
+            return f"The schema {self.database.schema.name!r} is empty. Run `adapter db upgrade`."
+        rows = await self.database.fetch("SELECT version_num FROM {s}.alembic_version")
+        revision = rows[0]["version_num"] if rows else None
+        if revision is None or revision < migrate.head():
+            return f"The schema is at {revision}, this version needs {migrate.head()}. Run `adapter db upgrade`."
+        return None
+
+    async def close(self) -> None:
+        """Finish what was begun and close every connection."""
+        self._opened -= 1
+        if self._opened > 0:
+            return
+        if self._tries:
+            await asyncio.wait(self._tries)
+        await self.notifier.drain()
+        for executor in self.executors.by_name.values():
+            await executor.close()
+        await self.database.close()
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    @asynccontextmanager
+    async def running(
+        self, *, work: bool = False, dispatch: bool = True, sync: bool = True, **worker_options: Any
+    ) -> AsyncIterator[Worker | None]:
+        """Run background loops while the block runs; the adapter is opened for it.
+
+        ``work``: run jobs of the local executor here. ``dispatch``: hand remote jobs out. ``sync``: apply
+        webhooks, reconcile on entry and on a timer, and do the upkeep.
+        """
+        async with self:
+            loops = Loops(self.clock)
+            worker: Worker | None = None
+            sender = self._lifecycle() if work or sync else None
+            if sender is not None:
+                self.observers.on_started(sender.started)
+                self.observers.on_finished(sender.finished)
+            listener = Listener(self.database, self._heard)
+            loops.start(Loop("listen", listener.run))
+            if dispatch:
+                loops.start(Loop("dispatch", self.dispatcher.run, self.dispatcher.stop))
+            if sync:
+                loops.start(Loop("inbox", self.inbox.run, self.inbox.stop))
+                loops.start(Loop("reconcile", self._reconcile_forever))
+            if sync or work:
+                loops.start(Loop("maintenance", self.maintenance.run, self.maintenance.stop))
+            if work:
+                worker = self.worker(**worker_options)
+                self._workers.append(worker)
+                loops.start(Loop("worker", worker.run, worker.stop))
+            try:
+                yield worker
+            finally:
+                await loops.stop()
+                self._workers.clear()
+                if sender is not None:
+                    await sender.aclose()
+
+    def lifespan(self, *, work: bool = False, dispatch: bool = True, sync: bool = True) -> Callable[[Any], Any]:
+        """Return a lifespan for Starlette or FastAPI: ``FastAPI(lifespan=adapter.lifespan())``."""
+
+        @asynccontextmanager
+        async def lifespan(_app: Any) -> AsyncIterator[None]:
+            async with self.running(work=work, dispatch=dispatch, sync=sync):
+                yield
+
+        return lifespan
+
+    def _lifecycle(self) -> LifecycleSender | None:
+        url, secret = self.settings.lifecycle_url, self.settings.lifecycle_secret
+        if url is None:
+            return None
+        if secret is None:
+            msg = "ADAPTER_LIFECYCLE_URL is set without ADAPTER_LIFECYCLE_SECRET: nobody could believe the events."
+            raise ConfigurationError(msg)
+        return LifecycleSender(url, secret.get_secret_value(), self.clock)
+
+    def worker(self, **options: Any) -> Worker:
+        """Return a worker of this process; `running(work=True)` runs one for you."""
+        return Worker(
+            self.database,
+            self.registry,
+            self.notifier,
+            self.observers,
+            self.clock,
+            self.settings.worker(**options),
+            self._schedule_from_handler,
+        )
+
+    async def _schedule_from_handler(self, task: str, data: Any = None, **options: Any) -> Any:
+        raise NotImplementedError
+
+    def _heard(self, topics: set[str]) -> None:
+        """Pass on what happened, here or elsewhere."""
+        if FLAGS in topics or "*" in topics:
+            self._flags.forget()
+        self.dispatcher.heard(topics)
+        self.inbox.heard(topics)
+        self.watch.heard(topics)
+        for worker in self._workers:
+            worker.heard(topics)
+
+    async def _reconcile_forever(self) -> None:
+        while True:
+            try:
+                await self.reconciler.run_once()
+            except (psycopg.OperationalError, PoolTimeout, StoreError) as error:
+                logger.warning("reconciliation has to wait: %s", type(error).__name__)
+            await self.clock.sleep(self.settings.reconcile_seconds)
+
+    async def probe(self) -> dict[str, str]:
+        """Return what keeps this process from serving, by name; empty means nothing does."""
+        try:
+            problem = await self._schema_problem()
+        except (psycopg.Error, PoolTimeout, StoreError) as error:
+            return {"database": f"cannot be reached: {type(error).__name__}"}
+        return {"schema": problem} if problem is not None else {}

@@ -1,0 +1,96 @@
+"""Canceling: at once where nobody has the job, else by asking and confirming."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from uuid import UUID
+
+from adapter.core.applying import Applier, report_of
+from adapter.core.budget import Budgets
+from adapter.core.outcomes import Observers
+from adapter.domain.clock import Clock
+from adapter.domain.errors import ExecutorError, JobNotFoundError
+from adapter.domain.job import LOCAL, Job, JobStatus
+from adapter.executors.base import Executor, ExecutorSet, RemoteRun
+from adapter.store import jobs, remote_runs
+from adapter.store.database import Database
+from adapter.store.wakeup import CANCEL, FINISHED, Notifier
+
+logger = logging.getLogger("adapter.cancel")
+
+_AT_ONCE = timedelta(seconds=5)
+
+
+class Canceler:
+    """Carries out what somebody wants canceled."""
+
+    def __init__(
+        self,
+        database: Database,
+        executors: ExecutorSet,
+        applier: Applier,
+        budgets: Budgets,
+        notifier: Notifier,
+        observers: Observers,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._executors = executors
+        self._applier = applier
+        self._budgets = budgets
+        self._notifier = notifier
+        self._observers = observers
+        self._clock = clock
+
+    async def cancel(self, job_id: UUID, *, reason: str, actor: str) -> Job:
+        """Cancel a job and return it as it then is: CANCELED, or open with ``cancel_requested``.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        async with self._database.connection() as conn:
+            job = await jobs.cancel(conn, self._database.schema, job_id, reason=reason, actor=actor)
+        if job is None:
+            raise JobNotFoundError(job_id)
+        if job.status is JobStatus.CANCELED:
+            self._observers.finished([job])
+            self._notifier.poke(FINISHED)
+            return job
+        if job.status.is_terminal:
+            return job
+        if job.executor == LOCAL:
+            self._notifier.poke(CANCEL)
+            return job
+        await self.cancel_there(job)
+        async with self._database.connection() as conn:
+            return await jobs.get(conn, self._database.schema, job_id) or job
+
+    async def cancel_there(self, job: Job) -> None:
+        """Ask the remote to cancel the job's run, and see what came of it; reconciliation does the rest."""
+        executor = self._executors.get(job.executor or "")
+        run_id = job.remote_run_id
+        if executor is None or run_id is None or executor.environment != job.remote_environment:
+            return
+        if not await self._budgets.take(executor, "cancel", longest=_AT_ONCE):
+            return
+        try:
+            await executor.cancel(run_id)
+            await self.see(executor, job.id, job.epoch, run_id)
+        except ExecutorError as error:
+            fields = {"job_id": str(job.id), "executor": job.executor, "run_id": run_id}
+            logger.warning("a cancel is not confirmed yet: %s", error, extra=fields)
+
+    async def see(self, executor: Executor, job_id: UUID, epoch: int, run_id: str) -> RemoteRun | None:
+        """Retrieve a run and apply what it shows; a run that has ended is remembered as ended."""
+        async with self._database.connection() as conn:
+            began = await remote_runs.database_now(conn, self._database.schema)
+        await self._budgets.take(executor, "reads")
+        run = await executor.retrieve(run_id)
+        if run is None:
+            return None
+        await self._applier.apply(job_id, epoch, executor.name, report_of(run, began))
+        if run.status.is_terminal:
+            async with self._database.connection() as conn:
+                await remote_runs.ended(conn, self._database.schema, executor.name, run_id, run.status.value)
+        return run

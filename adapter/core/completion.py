@@ -1,0 +1,169 @@
+"""How the outcomes of local tries reach the store: in batches, fenced, again until it took them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psycopg
+from psycopg_pool import PoolTimeout
+from typing_extensions import assert_never
+
+from adapter.core.outcomes import Observers
+from adapter.core.registry import Registry
+from adapter.domain.clock import Clock
+from adapter.domain.job import Job, JobStatus
+from adapter.domain.outcome import Errored, Lease, Returned, Stopped, Succeeded, TimedOut, TryOutcome
+from adapter.domain.task import RetryPolicy
+from adapter.store.claims import Ending, GivingBack, finish, give_back
+from adapter.store.database import Database
+from adapter.store.wakeup import FINISHED, Notifier
+
+logger = logging.getLogger("adapter.worker")
+
+#: Rows one statement ends at most, and how many outcomes may wait before handlers are held back.
+_BATCH = 1000
+_MOST_WAITING = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A try that came to an end."""
+
+    job: Job
+    lease: Lease
+    outcome: TryOutcome
+
+
+def plan_write(done: Done, policy: RetryPolicy) -> Ending | GivingBack:
+    """Return what an outcome means for the row."""
+    job, lease, outcome = done.job, done.lease, done.outcome
+    match outcome:
+        case Succeeded(result):
+            return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.COMPLETED, result=result)
+        case Errored(error, retryable, retry_after):
+            delay = policy.delay_after(job.attempt) if retryable else None
+            if retryable and delay is not None:
+                wait = delay if retry_after is None else max(retry_after, timedelta(0))
+                return GivingBack(job_id=job.id, epoch=job.epoch, lease=lease, kind="retry", error=error, delay=wait)
+            return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.FAILED, error=error)
+        case TimedOut(error):
+            return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.TIMED_OUT, error=error)
+        case Stopped(reason):
+            error = {"name": "Canceled", "message": reason}
+            return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.CANCELED, error=error)
+        case Returned(reason, runnable):
+            return GivingBack(
+                job_id=job.id,
+                epoch=job.epoch,
+                lease=lease,
+                kind="returned",
+                unspent=True,
+                waits_for_executor=not runnable,
+            )
+        case _:
+            assert_never(outcome)
+
+
+def retry_policy(job: Job, registry: Registry) -> RetryPolicy:
+    """Return how this job is retried: by its own policy, or its task's, with its own number of attempts."""
+    definition = registry.find(job.type)
+    if job.retry is not None:
+        policy = RetryPolicy.model_validate(job.retry)
+    else:
+        policy = definition.policy.retry if definition else RetryPolicy()
+    return policy.model_copy(update={"max_attempts": job.max_attempts})
+
+
+class Completer:
+    """Collects outcomes and writes them. While one batch is being written the next one gathers."""
+
+    def __init__(
+        self, database: Database, registry: Registry, notifier: Notifier, observers: Observers, clock: Clock
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._notifier = notifier
+        self._observers = observers
+        self._clock = clock
+        self._waiting: list[Done] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def put(self, done: Done) -> None:
+        """Take an outcome; waits while too many are unwritten."""
+        await self._room.wait()
+        self._waiting.append(done)
+        if len(self._waiting) >= _MOST_WAITING:
+            self._room.clear()
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._write(), name="adapter-complete")
+
+    async def flush(self) -> None:
+        """Wait until everything taken is written."""
+        while self._writer is not None and not self._writer.done():
+            await asyncio.shield(self._writer)
+
+    async def _write(self) -> None:
+        wait = 0.05
+        while self._waiting:
+            batch = self._waiting[:_BATCH]
+            try:
+                await self.write(batch)
+            except (psycopg.OperationalError, psycopg.errors.DeadlockDetected, PoolTimeout) as error:
+                # Fenced by the lease, so writing it again is safe whatever became of the first try.
+                logger.warning("outcomes could not be written, trying again: %s", type(error).__name__)
+                await self._clock.sleep(wait)
+                wait = min(wait * 2, 2.0)
+                continue
+            except psycopg.Error:
+                await self._one_by_one(batch)
+            wait = 0.05
+            del self._waiting[: len(batch)]
+            self._room.set()
+
+    async def _one_by_one(self, batch: Sequence[Done]) -> None:
+        """Write a batch that PostgreSQL refuses: one bad row must not cost the others their outcome."""
+        for done in batch:
+            try:
+                await self.write([done])
+            except psycopg.DataError as error:
+                said = {"name": type(error).__name__, "message": "PostgreSQL cannot keep this result."}
+                await self.write([Done(done.job, done.lease, Errored(said, retryable=False))])
+
+    async def write(self, batch: Sequence[Done]) -> None:
+        """Write outcomes now. Those of jobs that were lost meanwhile change nothing and are counted."""
+        plans = [plan_write(done, retry_policy(done.job, self._registry)) for done in batch]
+        endings = [plan for plan in plans if isinstance(plan, Ending)]
+        returns = [plan for plan in plans if isinstance(plan, GivingBack)]
+        finished: list[Job] = []
+        async with self._database.connection() as conn:
+            schema = self._database.schema
+            if endings:
+                finished = await finish(conn, schema, endings)
+            stale = len(endings) - len(finished)
+            if returns:
+                back = await give_back(conn, schema, returns)
+                self._notifier.poke(*(set(back.values())))
+                left = [each for each in returns if each.job_id not in back]
+                # A spent try of a job somebody wants canceled is not tried again.
+                canceled = await finish(conn, schema, [_canceled(each) for each in left]) if left else []
+                finished += canceled
+                stale += len(left) - len(canceled)
+        if stale:
+            self._observers.counts["stale_write"] += stale
+            logger.warning("%d outcomes came too late: their jobs are in other hands", stale)
+        if finished:
+            self._observers.finished(finished)
+            self._notifier.poke(FINISHED)
+
+
+def _canceled(given: GivingBack) -> Ending:
+    error = {"name": "Canceled", "message": "It was canceled; this try was not repeated."}
+    return Ending(
+        job_id=given.job_id, epoch=given.epoch, lease=given.lease, status=JobStatus.CANCELED, error=error
+    )

@@ -1,0 +1,309 @@
+"""The dispatcher: hands remote jobs to their executors, one try at a time, each with a known end.
+
+It is safe to run in any number of processes and to be killed at any point: what it is about to do is
+committed before it does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import PoolTimeout
+from uuid_utils.compat import uuid7
+
+from adapter.core.applying import Applier, report_of
+from adapter.core.budget import Budgets
+from adapter.core.flags import FlagSource
+from adapter.core.outcomes import Observers
+from adapter.core.registry import Registry
+from adapter.domain.clock import Clock
+from adapter.domain.errors import (
+    ExecutorError,
+    NotSentError,
+    RejectedError,
+    ThrottledError,
+)
+from adapter.domain.identity import epoch_tag
+from adapter.domain.job import LOCAL, Job
+from adapter.domain.routing import EVERY_TASK, Flags, can_run, kill_switch
+from adapter.domain.task import DEFAULT_QUEUE, TaskPolicy
+from adapter.executors.base import Executor, ExecutorSet, RemoteRun, RunFilter, Submission
+from adapter.store import outbox
+from adapter.store.database import Database
+from adapter.store.outbox import Outgoing
+from adapter.store.steps import run
+from adapter.store.wakeup import DISPATCH, FINISHED, Notifier
+
+logger = logging.getLogger("adapter.dispatch")
+
+#: How long a dispatcher may hold a row; longer than any call to a remote can last.
+LEASE = timedelta(seconds=60)
+#: No submit starts later than this after the epoch's first try: the remote answers repeats for 24 h.
+RESUBMIT_WITHIN = timedelta(hours=20)
+#: Answers that say something of our key or address, not of the job: it waits instead of failing.
+_OUR_FAULT = {401, 403, 404, 405}
+_AT_ONCE = 16
+_POLL_S = 1.0
+
+
+def backoff(tries: int, *, longest: float = 60.0) -> timedelta:
+    """Return the wait before the next try."""
+    return timedelta(seconds=min(longest, 0.5 * 2 ** min(max(tries - 1, 0), 10)))
+
+
+class Dispatcher:
+    """Works the outbox of every configured executor."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        flags: FlagSource,
+        executors: ExecutorSet,
+        applier: Applier,
+        budgets: Budgets,
+        notifier: Notifier,
+        observers: Observers,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._flags = flags
+        self._executors = executors
+        self._applier = applier
+        self._budgets = budgets
+        self._notifier = notifier
+        self._observers = observers
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+
+    def heard(self, topics: set[str]) -> None:
+        """Look again: something was scheduled, or a flag was turned."""
+        if topics & {DISPATCH, "*"}:
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the tries in hand and return from `run`."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Dispatch until `stop`; errors of the database are waited out."""
+        wait = 0.1
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                tried = await self.run_once()
+                wait = 0.1
+            except (psycopg.OperationalError, PoolTimeout) as error:
+                logger.warning("cannot dispatch, trying again: %s", type(error).__name__)
+                tried, wait = 0, min(wait * 2, 5.0)
+                await self._clock.sleep(wait)
+            if not tried and not self._stopping.is_set():
+                try:
+                    async with asyncio.timeout(_POLL_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    async def run_once(self, only: Sequence[UUID] | None = None, limit: int = 100) -> int:
+        """Try what is ready to be tried, or of that only some jobs; returns how many tries were made."""
+        flags = await self._current_flags()
+        held = await self._reroute(flags)
+        tried = 0
+        for name in self._executors.names:
+            executor = self._executors.by_name[name]
+            lease = UUID(str(uuid7()))
+            async with self._database.connection() as conn:
+                rows = await outbox.claim(
+                    conn,
+                    self._database.schema,
+                    executor=name,
+                    environment=executor.environment,
+                    lease=lease,
+                    lease_for=LEASE,
+                    limit=limit,
+                    held=held.get(name, []),
+                    flags_version=flags.version,
+                    only=only,
+                )
+            async with asyncio.TaskGroup() as group:
+                for row in rows:
+                    group.create_task(self._guarded(executor, row))
+            tried += len(rows)
+        return tried
+
+    async def _current_flags(self) -> Flags:
+        fresh = self._flags.fresh
+        if fresh is not None:
+            return fresh
+        async with self._database.connection() as conn:
+            return await run(conn, self._database.schema, self._flags.reading())
+
+    async def _reroute(self, flags: Flags) -> dict[str, list[str]]:
+        """Move what a kill switch takes away before any try left; returns tasks to hold, per executor."""
+        held: dict[str, list[str]] = {}
+        async with self._database.connection() as conn:
+            schema = self._database.schema
+            for executor, task in await outbox.undispatched_types(conn, schema):
+                policy = self._policy(task)
+                kill = kill_switch(flags, task)
+                if kill is not None and kill[0] != executor:
+                    to, reason = kill
+                    runnable = can_run(policy, to, flags)
+                    if policy.on_kill == "keep" and not runnable:
+                        continue
+                    queues = await outbox.reroute(
+                        conn, schema, executor=executor, to=to, reason=reason, runnable=runnable, types=[task]
+                    )
+                    logger.info("%d jobs of %s go to %s: %s", len(queues), task, to, reason)
+                    self._notifier.poke(*set(queues), DISPATCH)
+                elif {(task, executor), (EVERY_TASK, executor)} & flags.open_circuits:
+                    held.setdefault(executor, []).append(task)
+        return held
+
+    def _policy(self, task: str) -> TaskPolicy:
+        definition = self._registry.find(task)
+        return definition.policy if definition is not None else TaskPolicy(id=task)
+
+    async def _guarded(self, executor: Executor, row: Outgoing) -> None:
+        async with self._gate:
+            try:
+                await self._try(executor, row)
+            except (psycopg.Error, PoolTimeout) as error:
+                # The lease lapses and the row becomes `unknown`: whoever comes next looks it up.
+                logger.warning("a dispatch could not be recorded: %s", type(error).__name__, extra=_fields(row.job))
+
+    async def _try(self, executor: Executor, row: Outgoing) -> None:
+        policy = self._policy(row.job.type)
+        too_late = row.age > RESUBMIT_WITHIN and not policy.idempotent
+        if not row.first and (row.job.cancel_requested or row.recalled or too_late):
+            await self._look_up(executor, row)
+            return
+        if not await self._budgets.take(executor, "dispatch", longest=LEASE / 4):
+            await self._not_sent(row, timedelta(seconds=1))
+            return
+        try:
+            accepted = await executor.submit(_submission(row, policy, executor))
+        except NotSentError as error:
+            self._observers.counts["dispatch_not_sent"] += 1
+            logger.info("not sent: %s", error, extra=_fields(row.job))
+            await self._not_sent(row, backoff(row.tries))
+        except ThrottledError as error:
+            self._observers.counts["dispatch_throttled"] += 1
+            await self._budgets.pause(executor, error.retry_at)
+            await self._not_sent(row, timedelta(seconds=5), throttled=error)
+        except RejectedError as error:
+            self._observers.counts["dispatch_rejected"] += 1
+            await self._rejected(executor, row, policy, error)
+        except (ExecutorError, OSError, ValueError) as error:
+            self._observers.counts["dispatch_unknown"] += 1
+            logger.warning("unknown outcome: %s", error, extra=_fields(row.job))
+            await self._unknown(row, str(error))
+        else:
+            self._observers.counts["dispatch_accepted"] += 1
+            job = row.job
+            await self._applier.accepted(job.id, job.epoch, executor.name, accepted.run_id, executor.environment)
+
+    async def _not_sent(self, row: Outgoing, delay: timedelta, throttled: ThrottledError | None = None) -> None:
+        at = throttled.retry_at if throttled is not None else None
+        async with self._database.connection() as conn:
+            await outbox.not_sent(conn, self._database.schema, row, delay=delay, at=at)
+
+    async def _unknown(self, row: Outgoing, why: str) -> None:
+        async with self._database.connection() as conn:
+            delay = backoff(row.tries + 1, longest=300.0)
+            await outbox.unknown(conn, self._database.schema, row, why=why[:500], delay=delay)
+
+    async def _rejected(self, executor: Executor, row: Outgoing, policy: TaskPolicy, error: RejectedError) -> None:
+        if error.status in _OUR_FAULT:
+            logger.error("%s refuses us (HTTP %d): %s", executor.name, error.status, error, extra=_fields(row.job))
+            await self._not_sent(row, timedelta(seconds=30))
+            return
+        if not row.first:
+            # An earlier try of this epoch may have got through: refusing this one proves nothing.
+            await self._unknown(row, f"refused after an unknown try: {error}")
+            return
+        async with self._database.connection() as conn:
+            schema = self._database.schema
+            if policy.on_rejected is not None and policy.on_rejected != executor.name:
+                queues = await outbox.reroute(
+                    conn,
+                    schema,
+                    executor=executor.name,
+                    to=policy.on_rejected,
+                    reason=f"rejected by {executor.name}",
+                    runnable=policy.runs_at(policy.on_rejected),
+                    row=row,
+                )
+                self._notifier.poke(*queues, DISPATCH)
+                return
+            ended = await outbox.rejected(conn, schema, row, why=str(error)[:2000])
+        if ended is not None:
+            logger.warning("rejected: %s", error, extra=_fields(row.job))
+            self._observers.finished([ended])
+            self._notifier.poke(FINISHED)
+
+    async def _look_up(self, executor: Executor, row: Outgoing) -> None:
+        """Ask for the epoch's run by its tag. Not finding it proves nothing: the row stays unknown."""
+        try:
+            found = await find_runs(executor, self._budgets, row.job, self._clock)
+        except ExecutorError as error:
+            await self._unknown(row, f"could not be looked up: {error}")
+            return
+        if not found:
+            await self._unknown(row, "it may be too late to submit it again, and it is in no list")
+            return
+        for each in found:
+            await self._applier.accepted(row.job.id, row.job.epoch, executor.name, each.run_id, executor.environment)
+            await self._applier.apply(row.job.id, row.job.epoch, executor.name, report_of(each, None))
+
+
+async def find_runs(executor: Executor, budgets: Budgets, job: Job, clock: Clock) -> list[RemoteRun]:
+    """Return the runs that carry the tag of the job's epoch, the oldest first."""
+    if not executor.capabilities.lookup:
+        return []
+    await budgets.take(executor, "reads")
+    since = (job.created_at or clock.now()) - timedelta(hours=1)
+    page = await executor.list_runs(RunFilter(since=since, tags=(epoch_tag(job.id, job.epoch),)))
+    return list(reversed(page.runs))
+
+
+def _submission(row: Outgoing, policy: TaskPolicy, executor: Executor) -> Submission:
+    job = row.job
+    delayed = job.due is not None and policy.remote_delay and executor.capabilities.remote_delay
+    return Submission(
+        job_id=job.id,
+        epoch=job.epoch,
+        task=job.type,
+        remote_id=policy.remote_ids.get(executor.name, job.type),
+        data=job.data,
+        tag=job.tag,
+        tags=job.tags,
+        metadata=job.metadata,
+        queue=None if job.queue in {DEFAULT_QUEUE, policy.queue.name} else job.queue,
+        concurrency_key=job.concurrency_key,
+        priority=job.priority,
+        max_attempts=max(1, job.max_attempts - job.attempt),
+        max_duration=job.max_duration,
+        ttl=row.ttl,
+        delay_until=job.due if delayed else None,
+        traceparent=job.extra.get("traceparent"),
+    )
+
+
+def _fields(job: Job) -> dict[str, object]:
+    return {
+        "job_id": str(job.id),
+        "type": job.type,
+        "executor": job.executor or LOCAL,
+        "run_id": job.remote_run_id,
+        "attempt": job.attempt,
+    }

@@ -1,0 +1,117 @@
+"""One heartbeat per worker process, from a thread of its own: a blocked event loop must not look dead."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import DictRow, dict_row
+
+from adapter.domain.clock import Clock
+from adapter.store.database import Database
+from adapter.store.processes import BEAT
+
+logger = logging.getLogger("adapter.worker")
+
+#: A worker fences itself when this share of its lease has passed without a beat.
+FENCE_AT = 0.8
+_BEATS_PER_LEASE = 6
+
+
+class Heartbeat:
+    """Beats until stopped. Callbacks run on the heartbeat's thread.
+
+    ``on_canceled(ids)``: jobs of this worker that somebody wants canceled. ``on_lost()``: no beat got
+    through for most of the lease, or the database no longer knows the worker: stop everything.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        worker_id: UUID,
+        lease: timedelta,
+        clock: Clock,
+        *,
+        on_canceled: Callable[[list[UUID]], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._worker_id = worker_id
+        self._lease = lease
+        self._clock = clock
+        self._on_canceled = on_canceled
+        self._on_lost = on_lost
+        self._stop = threading.Event()
+        self._soon = threading.Event()
+        self._last = clock.monotonic()
+        self._lost = False
+        self._thread = threading.Thread(target=self._run, name="adapter-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._last = self._clock.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop and wait for the thread."""
+        self._stop.set()
+        self._soon.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def hurry(self) -> None:
+        """Beat now: somebody said that a job was canceled."""
+        self._soon.set()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last beat that got through."""
+        return self._clock.monotonic() - self._last
+
+    def _run(self) -> None:
+        interval = self._lease.total_seconds() / _BEATS_PER_LEASE
+        conn: psycopg.Connection[DictRow] | None = None
+        while not self._stop.is_set():
+            try:
+                conn = conn or self._connect()
+                self._beat(conn)
+            except psycopg.Error as error:
+                logger.warning("a heartbeat failed: %s", type(error).__name__)
+                if conn is not None:
+                    conn.close()
+                conn = None
+            if self.age > self._lease.total_seconds() * FENCE_AT and not self._lost:
+                self._lost = True
+                self._on_lost()
+            self._soon.wait(interval if conn is not None else min(interval, 0.5))
+            self._soon.clear()
+        if conn is not None:
+            conn.close()
+
+    def _connect(self) -> psycopg.Connection[DictRow]:
+        seconds = max(1, int(self._lease.total_seconds() / 3))
+        conninfo = make_conninfo(
+            self._database.config.conninfo,
+            application_name=f"{self._database.config.application} heartbeat",
+            connect_timeout=max(2, seconds),
+            tcp_user_timeout=seconds * 1000,
+        )
+        threshold = self._database.config.prepare_threshold
+        return psycopg.connect(conninfo, autocommit=True, row_factory=dict_row, prepare_threshold=threshold)
+
+    def _beat(self, conn: psycopg.Connection[DictRow]) -> None:
+        began = self._clock.monotonic()
+        row = conn.execute(self._database.schema.sql(BEAT), {"id": self._worker_id}).fetchone()
+        if row is None or not row["known"]:
+            if not self._lost:
+                self._lost = True
+                self._on_lost()
+            return
+        self._last, self._lost = began, False
+        if row["canceled"]:
+            self._on_canceled(list(row["canceled"]))

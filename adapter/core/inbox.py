@@ -1,0 +1,166 @@
+"""Applying webhooks that were taken in, and confirming what hooks said by a retrieve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from adapter.core.applying import Applier, report_of
+from adapter.core.budget import Budgets
+from adapter.core.remote_events import RemoteEvent, parse_event
+from adapter.domain.clock import Clock
+from adapter.domain.errors import ExecutorError, MalformedEventError
+from adapter.domain.job import Job
+from adapter.domain.outcome import Applied
+from adapter.executors.base import ExecutorSet
+from adapter.store import inbox, remote_runs
+from adapter.store.database import Database
+from adapter.store.inbox import Delivery
+from adapter.store.wakeup import INBOX, Notifier
+
+logger = logging.getLogger("adapter.webhooks")
+
+#: How long an event may wait for its job: it can overtake our own commit, not by more than this.
+PATIENCE = timedelta(minutes=15)
+_OWNER: LiteralString = """
+SELECT job_id, epoch FROM {s}.remote_runs WHERE executor = %(executor)s AND run_id = %(run_id)s
+"""
+
+
+class Inbox:
+    """Takes webhooks in, and works them off."""
+
+    def __init__(
+        self,
+        database: Database,
+        executors: ExecutorSet,
+        applier: Applier,
+        budgets: Budgets,
+        notifier: Notifier,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._executors = executors
+        self._applier = applier
+        self._budgets = budgets
+        self._notifier = notifier
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    async def take_in(self, source: str, delivery_id: str, secret_id: str, body: dict[str, Any]) -> bool:
+        """Store a verified webhook; False when this delivery was stored before. Applied right after."""
+        async with self._database.connection() as conn:
+            entry = await inbox.take_in(
+                conn,
+                self._database.schema,
+                source=source,
+                delivery_id=delivery_id,
+                secret_id=secret_id,
+                body=body,
+            )
+        if entry is not None:
+            self._notifier.poke(INBOX)
+        return entry is not None
+
+    def heard(self, topics: set[str]) -> None:
+        """Look again: a webhook came in."""
+        if topics & {INBOX, "*"}:
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Return from `run` after what is in hand."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Apply and confirm until `stop`."""
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                worked = await self.run_once() + await self.confirm_once()
+            except (psycopg.OperationalError, PoolTimeout) as error:
+                logger.warning("webhooks cannot be applied, trying again: %s", type(error).__name__)
+                worked = 0
+            if not worked and not self._stopping.is_set():
+                try:
+                    async with asyncio.timeout(1.0):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    async def run_once(self, limit: int = 100) -> int:
+        """Apply waiting webhooks, each on its own: a bad one does not stop the others."""
+        async with self._database.connection() as conn:
+            deliveries = await inbox.pending(conn, self._database.schema, limit)
+        for delivery in deliveries:
+            await self._apply(delivery)
+        return len(deliveries)
+
+    async def _apply(self, delivery: Delivery) -> None:
+        schema = self._database.schema
+        try:
+            event = parse_event(delivery.body)
+        except MalformedEventError as error:
+            async with self._database.connection() as conn:
+                await inbox.dead(conn, schema, delivery.id, error=str(error))
+            return
+        if event is None:
+            await self._settle(delivery, "ignored", None)
+            return
+        executor = delivery.source.partition(":")[0]
+        owner = event.job or await self._owner(executor, event)
+        applied = Applied.UNKNOWN_JOB
+        if owner is not None:
+            applied = await self._applier.apply(*owner, executor, event.report)
+        if applied is not Applied.UNKNOWN_JOB:
+            await self._settle(delivery, applied.value, owner[0] if owner else None)
+            return
+        async with self._database.connection() as conn:
+            if delivery.age > PATIENCE:
+                await inbox.dead(conn, schema, delivery.id, error="no job of ours belongs to this run")
+            else:
+                delay = timedelta(seconds=min(60, 2**delivery.attempts))
+                await inbox.later(conn, schema, delivery.id, error="its job is not known yet", delay=delay)
+
+    async def _settle(self, delivery: Delivery, result: str, job_id: UUID | None) -> None:
+        async with self._database.connection() as conn:
+            await inbox.applied(conn, self._database.schema, delivery.id, result=result, job_id=job_id)
+
+    async def _owner(self, executor: str, event: RemoteEvent) -> tuple[UUID, int] | None:
+        parameters = {"executor": executor, "run_id": event.report.run_id}
+        rows = await self._database.fetch(_OWNER, parameters)
+        return (rows[0]["job_id"], rows[0]["epoch"]) if rows else None
+
+    async def confirm_once(self, limit: int = 20) -> int:
+        """Retrieve the runs whose end only a hook has told, within the read share of the rate limit."""
+        async with self._database.connection() as conn:
+            waiting = await remote_runs.to_confirm(conn, self._database.schema, limit)
+        for job in waiting:
+            await self.confirm(job)
+        return len(waiting)
+
+    async def confirm(self, job: Job) -> Applied | None:
+        """Ask the remote for this job's run and apply what it says; None when that was not possible."""
+        executor = self._executors.get(job.executor or "")
+        if executor is None or job.remote_run_id is None or executor.environment != job.remote_environment:
+            return None
+        async with self._database.connection() as conn:
+            began = await remote_runs.database_now(conn, self._database.schema)
+        if not await self._budgets.take(executor, "reads", longest=timedelta(seconds=5)):
+            return None
+        try:
+            run = await executor.retrieve(job.remote_run_id)
+        except ExecutorError as error:
+            fields = {"job_id": str(job.id), "executor": job.executor, "run_id": job.remote_run_id}
+            logger.info("could not confirm: %s", error, extra=fields)
+            return None
+        if run is None:
+            return None
+        return await self._applier.apply(job.id, job.epoch, executor.name, report_of(run, began))

@@ -1,0 +1,71 @@
+"""Background loops of one process: started together, restarted when they fall, stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from adapter.domain.clock import Clock
+
+logger = logging.getLogger("adapter")
+
+_LONGEST_PAUSE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Something that runs until told to stop; ``stop`` None: it is canceled."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    stop: Callable[[], None] | None = None
+
+
+class Loops:
+    """Runs loops as tasks. A fault in one is logged and that one starts again."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._running: list[tuple[Loop, asyncio.Task[None]]] = []
+        self._stopping = False
+
+    def start(self, loop: Loop) -> None:
+        """Start a loop."""
+        task = asyncio.get_running_loop().create_task(self._keep(loop), name=f"adapter-{loop.name}")
+        self._running.append((loop, task))
+
+    async def _keep(self, loop: Loop) -> None:
+        pause = 0.5
+        while not self._stopping:
+            try:
+                await loop.run()
+                return
+            except Exception:
+                logger.exception("the %s loop fell and starts again", loop.name)
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    @property
+    def names(self) -> list[str]:
+        """The loops that are running."""
+        return [loop.name for loop, task in self._running if not task.done()]
+
+    async def stop(self) -> None:
+        """Stop all: politely where a loop knows how, the listener and timers last."""
+        self._stopping = True
+        polite = [task for loop, task in self._running if loop.stop is not None]
+        for loop, _ in self._running:
+            if loop.stop is not None:
+                loop.stop()
+        if polite:
+            await asyncio.wait(polite)
+        for loop, task in self._running:
+            if loop.stop is None:
+                task.cancel()
+        for _, task in self._running:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._running.clear()

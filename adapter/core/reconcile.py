@@ -1,0 +1,265 @@
+"""Reconciliation: walk over every run not known to have ended, ask its remote, and repair.
+
+On boot and every five minutes. One process at a time, by a renewed lease. Asks in groups by our tags;
+what a list does not show is asked for one by one before anything is concluded from it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from adapter.core.applying import Applier, report_of
+from adapter.core.budget import Budgets
+from adapter.core.canceling import Canceler
+from adapter.core.dispatch import find_runs
+from adapter.core.orphans import Orphans
+from adapter.domain.clock import Clock
+from adapter.domain.errors import ExecutorError
+from adapter.domain.identity import epoch_tag
+from adapter.domain.outcome import Applied
+from adapter.executors.base import Executor, ExecutorSet, RemoteRun, RunFilter
+from adapter.store import processes, remote_runs
+from adapter.store.database import Database
+from adapter.store.remote_runs import Cursor, KnownRun
+
+logger = logging.getLogger("adapter.reconcile")
+
+LEASE = timedelta(minutes=2)
+#: Runs asked for by one list call: as many tags as fit a request.
+PER_CALL = 100
+_NOBODY = UUID(int=0)
+
+
+class Verdict(StrEnum):
+    """What reconciliation found of one run."""
+
+    #: The row says what the remote says.
+    IN_SYNC = "in_sync"
+    #: The row was behind and was brought forward.
+    ADVANCED = "advanced"
+    #: A job of which a submit was uncertain: its run was found, or it will be submitted again.
+    REDISPATCHED = "redispatched"
+    #: The remote has lost the run; the job ended as SYSTEM_FAILURE.
+    ORPHANED = "orphaned"
+    #: A run that must not go on was canceled once more.
+    CANCELED_AGAIN = "canceled_again"
+    #: Nothing could be concluded.
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True, kw_only=True)
+class ReconcileReport:
+    """What one pass found and did. ``stopped``: why it ended early, None when it did not."""
+
+    dry_run: bool = False
+    examined: int = 0
+    verdicts: dict[Verdict, int] = field(default_factory=lambda: dict.fromkeys(Verdict, 0))
+    #: Ids of jobs whose runs the remote no longer has.
+    orphaned: list[UUID] = field(default_factory=list[UUID])
+    list_calls: int = 0
+    retrieves: int = 0
+    seconds: float = 0.0
+    stopped: str | None = None
+
+    def count(self, verdict: Verdict) -> None:
+        """Count one verdict."""
+        self.verdicts[verdict] += 1
+
+
+Progress = Callable[[int, int], None]
+
+
+class Reconciler:
+    """Compares every run we know of with what its remote says."""
+
+    def __init__(
+        self,
+        database: Database,
+        executors: ExecutorSet,
+        applier: Applier,
+        canceler: Canceler,
+        budgets: Budgets,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._executors = executors
+        self._applier = applier
+        self._canceler = canceler
+        self._budgets = budgets
+        self._clock = clock
+        self._orphans = Orphans(database, applier)
+        self._holder = UUID(str(uuid7()))
+
+    async def run_once(self, *, dry_run: bool = False, progress: Progress | None = None) -> ReconcileReport:
+        """Make one pass; returns at once with ``stopped`` when another process is at it."""
+        report = ReconcileReport(dry_run=dry_run)
+        began = self._clock.monotonic()
+        if not await self._hold():
+            report.stopped = "another process is reconciling"
+            return report
+        logger.info("starting reconciliation")
+        try:
+            for name in self._executors.names:
+                await self._executor(self._executors.by_name[name], report, progress)
+        finally:
+            report.seconds = self._clock.monotonic() - began
+            async with self._database.connection() as conn:
+                await processes.release_lease(conn, self._database.schema, "reconcile", self._holder)
+        found = {verdict.value: n for verdict, n in report.verdicts.items() if n}
+        logger.info("reconciliation complete: %s", found or "nothing to do", extra={"verdicts": found})
+        return report
+
+    async def _hold(self) -> bool:
+        async with self._database.connection() as conn:
+            schema = self._database.schema
+            return await processes.take_lease(conn, schema, "reconcile", self._holder, LEASE) is not None
+
+    async def _executor(self, executor: Executor, report: ReconcileReport, progress: Progress | None) -> None:
+        schema = self._database.schema
+        async with self._database.connection() as conn:
+            total = await remote_runs.count_open(conn, schema, executor.name)
+            until = await remote_runs.database_now(conn, schema)
+        logger.info("found %d unfinished jobs at %s", total, executor.name, extra={"executor": executor.name})
+        self._orphans.begin(total, report.dry_run)
+        cursor, done = Cursor(), 0
+        while report.stopped is None:
+            async with self._database.connection() as conn:
+                page = await remote_runs.page(conn, schema, executor.name, cursor, until, PER_CALL)
+            if not page:
+                break
+            cursor = Cursor(page[-1].created_at, page[-1].run_id)
+            try:
+                await self._page(executor, page, report)
+            except ExecutorError as error:
+                logger.warning("%s cannot be asked: %s", executor.name, error, extra={"executor": executor.name})
+                report.stopped = f"{executor.name} cannot be asked: {error}"
+            done += len(page)
+            if progress is not None:
+                progress(done, max(total, done))
+            if not await self._hold():
+                report.stopped = "another process took over"
+        if report.stopped is None:
+            await self._uncertain(executor, report)
+
+    async def _page(self, executor: Executor, page: list[KnownRun], report: ReconcileReport) -> None:
+        asked = [each for each in page if each.environment in {None, executor.environment}]
+        for each in page:
+            if each not in asked:
+                # Our key opens another environment: it could only answer that it knows no such run.
+                report.examined += 1
+                report.count(Verdict.UNKNOWN)
+        listed = await self._list(executor, asked, report)
+        for each in asked:
+            report.examined += 1
+            report.count(await self._one(executor, each, listed.get(each.run_id), report))
+        started = [run_id for run_id, run in listed.items() if not run.never_started]
+        if not report.dry_run and listed:
+            async with self._database.connection() as conn:
+                await remote_runs.seen(conn, self._database.schema, executor.name, list(listed), started)
+
+    async def _list(
+        self, executor: Executor, page: list[KnownRun], report: ReconcileReport
+    ) -> dict[str, RemoteRun]:
+        """Return the runs the remote shows under the tags of these; a run may exist all the same."""
+        if not page or not executor.capabilities.lookup:
+            return {}
+        wanted = RunFilter(
+            since=min(each.created_at for each in page) - timedelta(hours=1),
+            tags=tuple(sorted({epoch_tag(each.job_id, each.epoch) for each in page})),
+        )
+        found: dict[str, RemoteRun] = {}
+        after: str | None = None
+        while True:
+            await self._budgets.take(executor, "reads")
+            report.list_calls += 1
+            runs = await executor.list_runs(wanted, after)
+            found.update((run.run_id, run) for run in runs.runs)
+            after = runs.next
+            if after is None or len(found) >= len(page) * 2:
+                return found
+
+    async def _one(
+        self, executor: Executor, known: KnownRun, listed: RemoteRun | None, report: ReconcileReport
+    ) -> Verdict:
+        if known.unwanted:
+            return await self._unwanted(executor, known, listed, report)
+        if listed is not None and not listed.status.is_terminal:
+            if listed.remote_status == known.job_remote_status or known.job_status is None:
+                return Verdict.IN_SYNC
+            if report.dry_run:
+                return Verdict.ADVANCED
+            applied = await self._applier.apply(
+                known.job_id, known.epoch, executor.name, report_of(listed, None)
+            )
+            return Verdict.ADVANCED if applied is Applied.CHANGED else Verdict.IN_SYNC
+        if report.dry_run and listed is not None:
+            return Verdict.ADVANCED
+        return await self._retrieve(executor, known, report)
+
+    async def _retrieve(self, executor: Executor, known: KnownRun, report: ReconcileReport) -> Verdict:
+        async with self._database.connection() as conn:
+            began = await remote_runs.database_now(conn, self._database.schema)
+        await self._budgets.take(executor, "reads")
+        report.retrieves += 1
+        run = await executor.retrieve(known.run_id)
+        if run is None:
+            verdict = await self._orphans.missing(executor.name, known)
+            if verdict is None:
+                report.stopped = self._orphans.why_stopped
+                return Verdict.UNKNOWN
+            if verdict:
+                report.orphaned.append(known.job_id)
+                return Verdict.ORPHANED
+            return Verdict.UNKNOWN
+        if report.dry_run:
+            return Verdict.IN_SYNC if run.remote_status == known.job_remote_status else Verdict.ADVANCED
+        applied = await self._applier.apply(known.job_id, known.epoch, executor.name, report_of(run, began))
+        return Verdict.ADVANCED if applied is Applied.CHANGED else Verdict.IN_SYNC
+
+    async def _unwanted(
+        self, executor: Executor, known: KnownRun, listed: RemoteRun | None, report: ReconcileReport
+    ) -> Verdict:
+        if report.dry_run:
+            return Verdict.CANCELED_AGAIN
+        if listed is None or not listed.status.is_terminal:
+            await self._budgets.take(executor, "cancel")
+            await executor.cancel(known.run_id)
+        report.retrieves += 1
+        run = await self._canceler.see(executor, known.job_id, known.epoch, known.run_id)
+        if run is None and await self._orphans.gone(executor.name, known):
+            return Verdict.IN_SYNC
+        return Verdict.CANCELED_AGAIN
+
+    async def _uncertain(self, executor: Executor, report: ReconcileReport) -> None:
+        """Look for the runs of jobs whose submit may have got through."""
+        after = _NOBODY
+        while True:
+            async with self._database.connection() as conn:
+                rows = await remote_runs.uncertain(
+                    conn, self._database.schema, executor.name, after, PER_CALL
+                )
+            if not rows:
+                return
+            after = rows[-1].id
+            for job in rows:
+                report.examined += 1
+                if job.remote_environment not in {None, executor.environment}:
+                    report.count(Verdict.UNKNOWN)
+                    continue
+                report.list_calls += 1
+                found = await find_runs(executor, self._budgets, job, self._clock)
+                if found and not report.dry_run:
+                    for run in found:
+                        await self._applier.accepted(
+                            job.id, job.epoch, executor.name, run.run_id, executor.environment
+                        )
+                        await self._applier.apply(job.id, job.epoch, executor.name, report_of(run, None))
+                # Not found: the dispatcher submits it again under the same keys while that is safe.
+                report.count(Verdict.REDISPATCHED if found else Verdict.UNKNOWN)

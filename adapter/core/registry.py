@@ -1,0 +1,265 @@
+"""The tasks an application declares, and what their payloads look like."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from adapter.domain.errors import InvalidPayloadError, TaskDefinitionError, UnknownTaskError
+from adapter.domain.job import LOCAL, executor_name
+from adapter.domain.routing import environment_spelling
+from adapter.domain.task import RetryPolicy, TaskPolicy
+
+P = TypeVar("P")
+R = TypeVar("R")
+_ONE_ARGUMENT, _TWO_ARGUMENTS = 1, 2
+
+
+class TaskDefinition(Generic[P, R]):
+    """A task's policy with its handler and schemas. ``handler`` is None where another place runs it."""
+
+    def __init__(
+        self, policy: TaskPolicy, handler: Callable[..., Any] | None, payload: Any = Any, result: Any = Any
+    ) -> None:
+        self.policy = policy
+        self.handler = handler
+        self.is_async = handler is not None and _is_async(handler)
+        self.takes_context = False
+        if handler is not None:
+            payload, result, self.takes_context = _read_signature(policy.id, handler)
+        self._payload: TypeAdapter[Any] = TypeAdapter(payload)
+        self._result: TypeAdapter[Any] = TypeAdapter(result)
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.policy.id
+
+    @functools.cached_property
+    def schema_hash(self) -> str:
+        """A short hash of the payload's JSON schema, so that a fleet can tell whether it agrees."""
+        try:
+            schema = self._payload.json_schema()
+        except Exception:  # noqa: BLE001 - a type without a JSON schema still validates
+            return ""
+        return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
+
+    def dump_payload(self, payload: Any) -> Any:
+        """Return the payload as JSON that PostgreSQL can keep, after validating it.
+
+        Raises:
+            InvalidPayloadError: it does not fit the schema, or is no such JSON.
+        """
+        try:
+            # What is stored is what was validated, so that both ends see the same defaults.
+            data = self._payload.dump_python(self._validated(payload), mode="json")
+        except PydanticSerializationError as error:
+            raise InvalidPayloadError(self.id, [str(error)]) from None
+        _check_json(self.id, data)
+        return data
+
+    def load_payload(self, data: Any) -> P:
+        """Return what the handler gets.
+
+        Raises:
+            InvalidPayloadError: the stored data does not fit the schema (any more).
+        """
+        return self._validated(data)
+
+    def _validated(self, payload: Any) -> Any:
+        try:
+            return self._payload.validate_python(payload)
+        except ValidationError as error:
+            raise InvalidPayloadError(self.id, problems_of(error)) from None
+
+    def dump_result(self, result: Any) -> Any:
+        """Return a handler's result as JSON that PostgreSQL can keep.
+
+        Raises:
+            InvalidPayloadError: it is no such JSON.
+        """
+        try:
+            data = to_jsonable_python(result)
+        except PydanticSerializationError as error:
+            raise InvalidPayloadError(f"{self.id} (result)", [str(error)]) from None
+        _check_json(f"{self.id} (result)", data)
+        return data
+
+    def load_result(self, data: Any) -> R:
+        """Return a stored result as the type the handler declares; as it is when it does not fit."""
+        try:
+            return self._result.validate_python(data)
+        except ValidationError:
+            return data
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """Return where a payload is wrong and how, without its values."""
+    return [
+        f"{'.'.join(str(part) for part in each['loc']) or 'payload'}: {each['msg']}"
+        for each in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _is_async(handler: Callable[..., Any]) -> bool:
+    call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+
+
+def _read_signature(task: str, handler: Callable[..., Any]) -> tuple[Any, Any, bool]:
+    """Return (payload type, result type, takes a context) of a handler."""
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    given = list(inspect.signature(handler).parameters.values())
+    names = [each.name for each in given if each.kind in positional]
+    if len(names) not in {_ONE_ARGUMENT, _TWO_ARGUMENTS}:
+        msg = f"The handler of {task!r} must take (payload) or (payload, ctx); it takes {len(names)} arguments."
+        raise TaskDefinitionError(msg)
+    try:
+        hints = get_type_hints(handler, include_extras=True)
+    except NameError as error:
+        msg = f"An annotation of the handler of {task!r} cannot be resolved: {error}. Import it at module level."
+        raise TaskDefinitionError(msg) from error
+    return hints.get(names[0], Any), hints.get("return", Any), len(names) == _TWO_ARGUMENTS
+
+
+def _check_json(task: str, data: Any, path: str = "payload") -> None:
+    """Refuse what JSON allows and jsonb does not: NaN, infinities, NUL and lone surrogates."""
+    if isinstance(data, str):
+        if "\x00" in data:
+            raise InvalidPayloadError(task, [f"{path}: PostgreSQL cannot keep the character U+0000"])
+        try:
+            data.encode()
+        except UnicodeEncodeError:
+            raise InvalidPayloadError(task, [f"{path}: a lone surrogate is no Unicode text"]) from None
+    elif isinstance(data, float) and not math.isfinite(data):
+        raise InvalidPayloadError(task, [f"{path}: JSON has no {data}"])
+    elif isinstance(data, Mapping):
+        for key, value in data.items():  # pyright: ignore[reportUnknownVariableType]
+            _check_json(task, key, f"{path} (a key)")
+            _check_json(task, value, f"{path}.{key}")
+    elif isinstance(data, (list, tuple)):
+        for place, value in enumerate(data):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            _check_json(task, value, f"{path}[{place}]")
+
+
+class Registry:
+    """Every task by its id. Frozen when the adapter opens."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, TaskDefinition[Any, Any]] = {}
+        self._frozen = False
+
+    def add(self, definition: TaskDefinition[Any, Any]) -> None:
+        """Declare a task.
+
+        Raises:
+            TaskDefinitionError: the id is taken, or the adapter is open.
+        """
+        if self._frozen:
+            msg = f"Task {definition.id!r} was declared after the adapter was opened. Declare tasks at import time."
+            raise TaskDefinitionError(msg)
+        if definition.id in self._tasks:
+            msg = f"Task {definition.id!r} is declared twice."
+            raise TaskDefinitionError(msg)
+        self._tasks[definition.id] = definition
+
+    def freeze(self) -> None:
+        """Check what can only be checked when all is declared, and take no more.
+
+        Raises:
+            TaskDefinitionError: two tasks share one spelling in the environment, or a queue two limits.
+        """
+        spellings: dict[str, str] = {}
+        for task in self._tasks:
+            spelling = environment_spelling(task)
+            if spelling in spellings:
+                msg = f"Tasks {spellings[spelling]!r} and {task!r} would share the variable ADAPTER_EXECUTOR__{spelling}."
+                raise TaskDefinitionError(msg)
+            spellings[spelling] = task
+        self.queue_limits()
+        self._frozen = True
+
+    def queue_limits(self) -> dict[str, int | None]:
+        """Return every queue that tasks name, with its limit.
+
+        Raises:
+            TaskDefinitionError: two tasks give one queue different limits.
+        """
+        limits: dict[str, int | None] = {}
+        for definition in self._tasks.values():
+            queue = definition.policy.queue
+            if limits.setdefault(queue.name, queue.concurrency_limit) != queue.concurrency_limit:
+                msg = f"Queue {queue.name!r} is declared with two concurrency limits."
+                raise TaskDefinitionError(msg)
+        return limits
+
+    def get(self, task: str) -> TaskDefinition[Any, Any]:
+        """Return a task.
+
+        Raises:
+            UnknownTaskError: there is none of that name.
+        """
+        found = self._tasks.get(task)
+        if found is None:
+            raise UnknownTaskError(task, difflib.get_close_matches(task, self._tasks, n=3))
+        return found
+
+    def find(self, task: str) -> TaskDefinition[Any, Any] | None:
+        """Return a task or None."""
+        return self._tasks.get(task)
+
+    def __iter__(self) -> Iterator[TaskDefinition[Any, Any]]:
+        """Iterate over the tasks, by id."""
+        return iter(sorted(self._tasks.values(), key=lambda each: each.id))
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._tasks)
+
+    @property
+    def runnable(self) -> dict[str, str]:
+        """The tasks with a handler here, and the hash of their schemas."""
+        return {each.id: each.schema_hash for each in self._tasks.values() if each.handler is not None}
+
+
+def policies_from_mapping(
+    definitions: Mapping[str, Mapping[str, Any]], handlers: Mapping[str, Any]
+) -> Iterable[TaskPolicy]:
+    """Read a registry written as one mapping, in the shape of the Trigger.dev guides.
+
+    ``{"processLargeDataset": {"executor": "trigger", "triggerTaskId": "process-large-dataset",
+    "description": "...", "retryConfig": {"maxAttempts": 3, ...}}}``; ``workerJobType`` names the local
+    task where it differs. ``handlers`` says which of them can run here.
+
+    Raises:
+        TaskDefinitionError: a key is not known, or a value does not fit.
+    """
+    known = {"executor", "triggerTaskId", "workerJobType", "description", "retryConfig"}
+    for name, definition in definitions.items():
+        if strange := sorted(set(definition) - known):
+            msg = f"Task {name!r}: unknown keys {strange}. Known: {sorted(known)}."
+            raise TaskDefinitionError(msg)
+        try:
+            retry = RetryPolicy.model_validate(definition.get("retryConfig", {}))
+        except ValidationError as error:
+            msg = f"Task {name!r}: retryConfig: {'; '.join(problems_of(error))}."
+            raise TaskDefinitionError(msg) from None
+        remote = definition.get("triggerTaskId")
+        task = str(definition.get("workerJobType", name))
+        yield TaskPolicy(
+            id=task,
+            runs_locally=task in handlers,
+            description=str(definition.get("description", "")),
+            executor=executor_name(str(definition["executor"])) if "executor" in definition else LOCAL,
+            remote_ids={"trigger": str(remote)} if remote else {},
+            retry=retry,
+        )

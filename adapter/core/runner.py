@@ -1,0 +1,96 @@
+"""One try: call the handler and say what it came to. Never raises for what a handler does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Executor as ThreadPool
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from adapter.core.context import JobContext
+from adapter.core.registry import TaskDefinition
+from adapter.domain.errors import AbortJobError, InvalidPayloadError, RetryJobError
+from adapter.domain.outcome import Errored, Returned, Stopped, Succeeded, TimedOut, TryOutcome
+
+_LONGEST_STACK = 10_000
+_LONGEST_MESSAGE = 2_000
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """Return an exception as the JSON that is kept on the row."""
+    stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
+    kept = {"name": type(error).__name__, "message": str(error)[:_LONGEST_MESSAGE], "stack": stack}
+    # What PostgreSQL cannot keep must not cost us the outcome.
+    return {name: text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode() for name, text in kept.items()}
+
+
+@dataclass(slots=True)
+class Interruption:
+    """Why a try is being stopped from outside; the first reason wins."""
+
+    outcome: TryOutcome | None = None
+
+    def set(self, outcome: TryOutcome) -> None:
+        """Give the reason unless there is one."""
+        if self.outcome is None:
+            self.outcome = outcome
+
+
+async def run_try(
+    definition: TaskDefinition[Any, Any],
+    context: JobContext,
+    interruption: Interruption,
+    threads: ThreadPool,
+) -> TryOutcome:
+    """Run the handler once.
+
+    Async handlers are canceled when they are out of time; a sync one is told by ``ctx.is_canceled`` and
+    abandoned: its thread goes on, but nothing it does can touch the row any more.
+    """
+    duration = context.job.max_duration
+    try:
+        payload = definition.load_payload(context.job.data)
+        async with asyncio.timeout(duration.total_seconds() if duration else None) as limit:
+            result = await _call(definition, payload, context, threads)
+        return Succeeded(definition.dump_result(result))
+    except asyncio.CancelledError:
+        context.cancel()
+        if interruption.outcome is None:
+            interruption.set(Returned("the worker was stopped"))
+        return interruption.outcome or Stopped("canceled")
+    except TimeoutError as error:
+        context.cancel()
+        if duration is None or not limit.expired():  # pyright: ignore[reportPossiblyUnboundVariable]
+            return interruption.outcome or Errored(describe_error(error))
+        return TimedOut(_too_long(duration))
+    except InvalidPayloadError as error:
+        return Errored({"name": "InvalidPayloadError", "message": str(error)}, retryable=False)
+    except AbortJobError as error:
+        return Errored(describe_error(error), retryable=False)
+    except RetryJobError as error:
+        return Errored(describe_error(error), retry_after=error.delay)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+        return interruption.outcome or Errored(describe_error(error))
+
+
+def _too_long(duration: timedelta) -> dict[str, Any]:
+    seconds = duration.total_seconds()
+    return {"name": "TimedOut", "message": f"It ran longer than its max_duration of {seconds:g} s."}
+
+
+async def _call(
+    definition: TaskDefinition[Any, Any], payload: Any, context: JobContext, threads: ThreadPool
+) -> Any:
+    handler: Callable[..., Any] | None = definition.handler
+    if handler is None:
+        msg = f"{definition.id} has no handler here"
+        raise RuntimeError(msg)
+    arguments = (payload, context) if definition.takes_context else (payload,)
+    if definition.is_async:
+        return await handler(*arguments)
+    run = contextvars.copy_context().run
+    return await asyncio.get_running_loop().run_in_executor(threads, run, handler, *arguments)

@@ -1,0 +1,144 @@
+"""`Task`: a declared task as the application uses it, typed from payload to result."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
+
+from adapter.core.context import JobContext
+from adapter.core.handle import JobHandle
+from adapter.core.registry import TaskDefinition
+from adapter.core.scheduling import JobSpec, ScheduleOptions
+from adapter.domain.errors import TaskDefinitionError
+from adapter.domain.job import LOCAL, executor_name
+from adapter.domain.task import DEFAULT_QUEUE, Queue, RetryPolicy, TaskPolicy
+from adapter.store.steps import AsyncCaller
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+class TaskOptions(TypedDict, total=False):
+    """What can be said of a task where it is declared.
+
+    ``remote_id``: what other executors call it. ``on_kill="keep"``: a kill switch leaves it where it is
+    when it cannot run at the switch's target. ``on_rejected``: where to go when a remote refuses it.
+    ``fallback``: where to go while its executor's circuit is open. ``hash_by``: the unit of percentage
+    rollouts. ``remote_delay``: let the remote hold it until due. ``idempotent``: running it twice does no
+    harm. ``keep_for``: how long a finished job stays.
+    """
+
+    description: str
+    executor: str | None
+    remote_id: Mapping[str, str]
+    queue: Queue | str
+    retry: RetryPolicy
+    priority: int
+    max_duration: timedelta | None
+    ttl: timedelta | None
+    keep_for: timedelta | None
+    persistent: bool
+    idempotent: bool
+    enabled: bool
+    fallback: str | None
+    safe_executor: str | None
+    on_kill: Literal["move", "keep"]
+    on_rejected: str | None
+    hash_by: str
+    remote_delay: bool
+
+
+def policy_of(task: str, *, runs_locally: bool, options: TaskOptions) -> TaskPolicy:
+    """Return the policy that a declaration means.
+
+    Raises:
+        TaskDefinitionError: the declaration contradicts itself.
+    """
+    if not task:
+        msg = "A task needs an id."
+        raise TaskDefinitionError(msg)
+    values: dict[str, Any] = dict(options)
+    queue = values.pop("queue", DEFAULT_QUEUE)
+    values["queue"] = queue if isinstance(queue, Queue) else Queue(queue)
+    values["remote_ids"] = {executor_name(name): remote for name, remote in values.pop("remote_id", {}).items()}
+    for name in ("executor", "fallback", "safe_executor", "on_rejected"):
+        if values.get(name) is not None:
+            values[name] = executor_name(values[name])
+    executor = values.get("executor")
+    if executor is not None and executor != LOCAL:
+        values["remote_ids"].setdefault(executor, task)
+    if executor is None and not runs_locally and not values["remote_ids"]:
+        msg = f"Task {task!r} has no handler here and no executor. Say executor= or remote_id=."
+        raise TaskDefinitionError(msg)
+    return TaskPolicy(id=task, runs_locally=runs_locally, **values)
+
+
+class Schedules(Protocol):
+    """What a task needs of the adapter."""
+
+    async def schedule_specs(
+        self, specs: list[JobSpec], within: AsyncCaller | None = None, *, notify: str = "after_commit"
+    ) -> list[JobHandle[Any]]:
+        """Schedule the specs."""
+        ...
+
+
+class Task(Generic[P, R]):
+    """A task of the registry. Calling it calls its handler directly, without any job."""
+
+    def __init__(self, adapter: Schedules, definition: TaskDefinition[P, R]) -> None:
+        self._adapter = adapter
+        self.definition = definition
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.definition.id
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the handler as the plain function it is."""
+        if self.definition.handler is None:
+            msg = f"Task {self.id!r} has no handler here."
+            raise TaskDefinitionError(msg)
+        return self.definition.handler(*arguments)
+
+    def job(self, payload: P, **options: Unpack[ScheduleOptions]) -> JobSpec:
+        """Return what `schedule_many` takes. Options: see `Adapter.schedule_job`."""
+        return JobSpec(self.id, payload, options)
+
+    async def schedule(
+        self,
+        payload: P,
+        *,
+        within: AsyncCaller | None = None,
+        notify: str = "after_commit",
+        **options: Unpack[ScheduleOptions],
+    ) -> JobHandle[R]:
+        """Schedule one job. Options and errors: see `Adapter.schedule_job`."""
+        return (await self._adapter.schedule_specs([self.job(payload, **options)], within, notify=notify))[0]
+
+    async def schedule_many(
+        self, specs: Iterable[JobSpec], *, within: AsyncCaller | None = None, notify: str = "after_commit"
+    ) -> list[JobHandle[R]]:
+        """Schedule many jobs in one transaction, in as few statements as it takes."""
+        return await self._adapter.schedule_specs(list(specs), within, notify=notify)
+
+
+class TaskDecorator:
+    """What ``@adapter.task(...)`` applies to a handler; typed for each form a handler may have."""
+
+    def __init__(self, declare: Callable[[Callable[..., Any]], Task[Any, Any]]) -> None:
+        self._declare = declare
+
+    @overload
+    def __call__(self, handler: Callable[[P, JobContext], Awaitable[R]]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[P], Awaitable[R]]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[P, JobContext], R]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[P], R]) -> Task[P, R]: ...
+    def __call__(self, handler: Callable[..., Any]) -> Task[Any, Any]:
+        """Declare the handler's task."""
+        return self._declare(handler)

@@ -1,0 +1,308 @@
+"""A worker process: claims ready jobs, runs them, hands their outcomes to the completer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import PoolTimeout
+from uuid_utils.compat import uuid7
+
+from adapter.core.completion import Completer, Done
+from adapter.core.context import JobContext
+from adapter.core.heartbeat import FENCE_AT, Heartbeat
+from adapter.core.outcomes import Observers
+from adapter.core.registry import Registry, TaskDefinition
+from adapter.core.runner import Interruption, run_try
+from adapter.domain.clock import Clock
+from adapter.domain.job import Job
+from adapter.domain.outcome import Lease, Returned, Stopped
+from adapter.store import processes, upkeep
+from adapter.store.claims import claim, claim_limited
+from adapter.store.database import Database
+from adapter.store.wakeup import CANCEL, DISPATCH, FINISHED, FLAGS, INBOX, Notifier
+
+logger = logging.getLogger("adapter.worker")
+
+_POLL_S = 1.0
+_QUEUES_S = 5.0
+_ADVERTISE_S = 60.0
+_NOT_QUEUES = {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How a worker works. ``queues`` empty: all there are. ``grace``: how long a stop waits for tries."""
+
+    concurrency: int = 50
+    threads: int = 32
+    lease: timedelta = timedelta(seconds=30)
+    grace: timedelta = timedelta(seconds=25)
+    queues: tuple[str, ...] = ()
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+
+
+@dataclass(slots=True)
+class Try:
+    """A job in our hands."""
+
+    job: Job
+    lease: Lease
+    context: JobContext
+    interruption: Interruption = field(default_factory=Interruption)
+    task: asyncio.Task[None] | None = None
+
+    def stop(self, outcome: Stopped | Returned) -> None:
+        """Ask the handler to end; ``outcome`` is what it then counts as."""
+        self.interruption.set(outcome)
+        self.context.cancel()
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Worker:
+    """Runs the jobs of the local executor that this process has handlers for."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        notifier: Notifier,
+        observers: Observers,
+        clock: Clock,
+        options: WorkerOptions,
+        schedule: Callable[..., Awaitable[Any]] | None = None,
+    ) -> None:
+        self.options = options
+        #: Made per process start, never reused: with a claim's number it is the lease.
+        self.id = UUID(str(uuid7()))
+        self._database = database
+        self._registry = registry
+        self._notifier = notifier
+        self._observers = observers
+        self._clock = clock
+        self._schedule = schedule
+        self._completer = Completer(database, registry, notifier, observers, clock)
+        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="adapter-job")
+        self._tries: dict[UUID, Try] = {}
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._claims = 0
+        self._free: list[str] = []
+        self._limited: list[str] = []
+        self._queues_read_at = -_QUEUES_S
+        self._advertised_at = -_ADVERTISE_S
+        self._heartbeat: Heartbeat | None = None
+        self._fenced = False
+
+    @property
+    def running(self) -> int:
+        """How many tries are in our hands."""
+        return len(self._tries)
+
+    def heard(self, topics: set[str]) -> None:
+        """Look again: something was scheduled, or canceled. Called by the listener."""
+        if CANCEL in topics and self._heartbeat is not None:
+            self._heartbeat.hurry()
+        if topics - _NOT_QUEUES:
+            self._wake.set()
+
+    async def start(self) -> None:
+        """Make the worker known and begin to beat."""
+        await self._register()
+        loop = asyncio.get_running_loop()
+        self._heartbeat = Heartbeat(
+            self._database,
+            self.id,
+            self.options.lease,
+            self._clock,
+            on_canceled=lambda ids: loop.call_soon_threadsafe(self.cancel_tries, ids),
+            on_lost=lambda: loop.call_soon_threadsafe(self._fence),
+        )
+        self._heartbeat.start()
+
+    async def _register(self) -> None:
+        async with self._database.connection() as conn:
+            schema = self._database.schema
+            await processes.register(
+                conn,
+                schema,
+                worker_id=self.id,
+                name=self.options.name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                lease=self.options.lease,
+            )
+            await processes.declare_queues(conn, schema, self._registry.queue_limits(), declared=True)
+
+    async def run(self) -> None:
+        """Work until `stop`. Errors of the database are waited out."""
+        await self.start()
+        logger.info("worker started", extra={"worker": str(self.id), "concurrency": self.options.concurrency})
+        wait = 0.1
+        try:
+            while not self._stopping.is_set():
+                self._wake.clear()
+                try:
+                    claimed = await self._fill()
+                    wait = 0.1
+                except (psycopg.OperationalError, PoolTimeout) as error:
+                    logger.warning("cannot claim, trying again: %s", type(error).__name__)
+                    await self._pause(wait)
+                    wait = min(wait * 2, 5.0)
+                    continue
+                if not claimed or self._room() == 0:
+                    await self._pause(_POLL_S)
+        finally:
+            await self._finish()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    async def run_once(self) -> int:
+        """Claim once, run what was claimed to its end, write it. Returns how many jobs that were."""
+        if self._heartbeat is None:
+            await self._register()
+        claimed = await self._fill()
+        tasks = [each.task for each in self._tries.values() if each.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._completer.flush()
+        return claimed
+
+    def _room(self) -> int:
+        return 0 if self._fenced else self.options.concurrency - len(self._tries)
+
+    async def _fill(self) -> int:
+        """Claim what there is room for and start it."""
+        await self._recover()
+        await self._look_around()
+        room = self._room()
+        if room <= 0 or self._stopping.is_set():
+            return 0
+        self._claims += 1
+        lease = Lease(self.id, self._claims)
+        jobs: list[Job] = []
+        async with self._database.connection() as conn:
+            if self._free:
+                # A different queue is first each time, so that a busy one cannot starve the others.
+                turn = self._claims % len(self._free)
+                order = self._free[turn:] + self._free[:turn]
+                jobs += await claim(conn, self._database.schema, lease, order, room)
+            if self._limited and len(jobs) < room:
+                jobs += await claim_limited(conn, self._database.schema, lease, self._limited, room - len(jobs))
+        for job in jobs:
+            self._begin(job, lease)
+        return len(jobs)
+
+    async def _look_around(self) -> None:
+        """Refresh, now and then, which queues there are and what we say we can run."""
+        now = self._clock.monotonic()
+        if now - self._queues_read_at < _QUEUES_S and self._free + self._limited:
+            return
+        async with self._database.connection() as conn:
+            schema = self._database.schema
+            if now - self._advertised_at >= _ADVERTISE_S:
+                runnable = self._registry.runnable
+                await processes.advertise(conn, schema, self.id, runnable)
+                await upkeep.admit(conn, schema, list(runnable))
+                self._advertised_at = now
+            found = await processes.queues(conn, schema)
+        mine = [each for each in found if not self.options.queues or each.name in self.options.queues]
+        self._free = [each.name for each in mine if not each.paused and each.limit is None]
+        self._limited = [each.name for each in mine if not each.paused and each.limit is not None]
+        self._queues_read_at = now
+
+    def look_again(self) -> None:
+        """Read the queues anew at the next claim."""
+        self._queues_read_at = -_QUEUES_S
+        self._wake.set()
+
+    def _begin(self, job: Job, lease: Lease) -> None:
+        current = Try(job, lease, JobContext(job, self._schedule))
+        definition = self._registry.find(job.type)
+        self._tries[job.id] = current
+        current.task = asyncio.get_running_loop().create_task(self._run(current, definition), name=f"job {job.id}")
+
+    async def _run(self, current: Try, definition: TaskDefinition[Any, Any] | None) -> None:
+        try:
+            if definition is None or definition.handler is None:
+                outcome = Returned("this worker has no handler for it", runnable=False)
+            else:
+                self._observers.started(current.job)
+                outcome = await run_try(definition, current.context, current.interruption, self._threads)
+        except asyncio.CancelledError:
+            # Stopped before its handler was reached.
+            outcome = current.interruption.outcome or Returned("the worker was stopped")
+        finally:
+            self._tries.pop(current.job.id, None)
+            if self._room() * 2 >= self.options.concurrency or not self._tries:
+                self._wake.set()
+        await self._completer.put(Done(current.job, current.lease, outcome))
+
+    def cancel_tries(self, job_ids: Sequence[UUID]) -> None:
+        """Stop these jobs: somebody canceled them."""
+        for job_id in job_ids:
+            current = self._tries.get(job_id)
+            if current is not None:
+                current.stop(Stopped("canceled"))
+
+    def _fence(self) -> None:
+        """Let go of everything: others may take our jobs any moment now."""
+        self._fenced = True
+        self._observers.counts["lease_lost"] += 1
+        logger.error("the worker lost its lease and stops %d tries", len(self._tries))
+        for current in list(self._tries.values()):
+            current.stop(Returned("the worker lost its lease"))
+
+    async def _recover(self) -> None:
+        """Come back after a fence, once a heartbeat gets through again, as the same process."""
+        if not self._fenced or self._heartbeat is None:
+            return
+        await self._register()
+        self._heartbeat.hurry()
+        if self._heartbeat.age < self.options.lease.total_seconds() * FENCE_AT and not self._tries:
+            self._fenced = False
+
+    def stop(self) -> None:
+        """Take no more jobs; `run` returns when those in hand are done or given back."""
+        self._stopping.set()
+        self._wake.set()
+
+    def force(self) -> None:
+        """Give everything back at once."""
+        self.stop()
+        for current in list(self._tries.values()):
+            current.stop(Returned("the worker was stopped"))
+
+    async def _finish(self) -> None:
+        """Let tries end within the grace, give the rest back unspent, and be forgotten."""
+        tasks = [each.task for each in self._tries.values() if each.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.options.grace.total_seconds())
+            if late:
+                self.force()
+                await asyncio.wait(late, timeout=5)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                await self._completer.flush()
+        if self._heartbeat is not None:
+            await asyncio.to_thread(self._heartbeat.stop)
+        with contextlib.suppress(psycopg.Error, PoolTimeout):
+            async with self._database.connection() as conn:
+                if not self._tries:
+                    await processes.retire(conn, self._database.schema, self.id)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        logger.info("worker stopped", extra={"worker": str(self.id)})

@@ -1,0 +1,1 @@
+"""Remote executors: all HTTP to others. Knows nothing of the store."""

@@ -1,0 +1,158 @@
+"""The verbs for code without an event loop: Flask, Django, scripts.
+
+One thread with a loop per adapter carries them out, so there is one implementation of everything. What
+joins the caller's own transaction runs on the caller's connection, in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from uuid import UUID
+
+from adapter.core.scheduling import JobSpec, ScheduleOptions
+from adapter.domain.errors import NotOpenError
+from adapter.domain.job import Job
+from adapter.store.insights import JobFilter, JobPage
+from adapter.store.steps import SyncCaller
+
+if TYPE_CHECKING:
+    from adapter.app import Adapter
+    from adapter.core.handle import JobHandle
+
+T = TypeVar("T")
+
+
+class SyncJobHandle:
+    """A scheduled job, for code without an event loop."""
+
+    def __init__(self, face: SyncAdapter, handle: JobHandle[Any]) -> None:
+        self._face = face
+        self._handle = handle
+
+    @property
+    def id(self) -> UUID:
+        """The job's id."""
+        return self._handle.id
+
+    @property
+    def job(self) -> Job:
+        """The row as it was last seen through this handle."""
+        return self._handle.job
+
+    @property
+    def deduplicated(self) -> bool:
+        """Whether the call found this job instead of making it."""
+        return self._handle.deduplicated
+
+    def refresh(self) -> Job:
+        """Read the job again."""
+        return self._face.call(self._handle.refresh())
+
+    def cancel(self, *, reason: str = "canceled by the application") -> Job:
+        """Cancel the job; see `Adapter.cancel_job`."""
+        return self._face.call(self._handle.cancel(reason=reason))
+
+    def result(self, timeout: timedelta | None = None) -> Any:
+        """Wait for the job's result; see `JobHandle.result`."""
+        return self._face.call(self._handle.result(timeout))
+
+
+class SyncAdapter:
+    """``adapter.sync``: open it once per process (``with adapter.sync:``); after a fork, open it anew."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._owner = 0
+
+    def open(self) -> None:
+        """Start the thread and open the adapter in it. Errors: see `Adapter.open`."""
+        if self._loop is not None and self._owner == os.getpid():
+            return
+        self._loop = asyncio.new_event_loop()
+        self._owner = os.getpid()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="adapter-sync", daemon=True)
+        self._thread.start()
+        try:
+            self.call(self._adapter.open())
+        except BaseException:
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """Close the adapter and end the thread."""
+        if self._loop is None:
+            return
+        if self._owner == os.getpid():
+            self.call(self._adapter.close())
+        self._end()
+
+    def _end(self) -> None:
+        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is not None and thread is not None and self._owner == os.getpid():
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def __enter__(self) -> SyncAdapter:
+        """Open."""
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry a coroutine of the adapter out and return what it returns.
+
+        Raises:
+            NotOpenError: it is not open in this process.
+        """
+        if self._loop is None or self._owner != os.getpid():
+            work.close()
+            raise NotOpenError
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def schedule_job(
+        self,
+        task: str,
+        data: Any = None,
+        *,
+        within: SyncCaller | None = None,
+        notify: str = "after_commit",
+        **options: Unpack[ScheduleOptions],
+    ) -> SyncJobHandle:
+        """Write one job and route it; see `Adapter.schedule_job`."""
+        return self.schedule_many([JobSpec(task, data, options)], within=within, notify=notify)[0]
+
+    def schedule_many(
+        self, specs: Iterable[JobSpec], *, within: SyncCaller | None = None, notify: str = "after_commit"
+    ) -> list[SyncJobHandle]:
+        """Schedule what `Task.job` describes, all or nothing."""
+        listed = list(specs)
+        if within is None:
+            handles = self.call(self._adapter.schedule_specs(listed, notify=notify))
+        elif self._loop is None or self._owner != os.getpid():
+            raise NotOpenError
+        else:
+            handles = self._adapter.schedule_within_sync(listed, within, notify=notify)
+        return [SyncJobHandle(self, handle) for handle in handles]
+
+    def get_job(self, job_id: UUID) -> Job | None:
+        """Return a job or None."""
+        return self.call(self._adapter.get_job(job_id))
+
+    def list_jobs(self, wanted: JobFilter | None = None) -> JobPage:
+        """Return a page of jobs, newest first."""
+        return self.call(self._adapter.list_jobs(wanted))
+
+    def cancel_job(self, job_id: UUID, *, reason: str = "canceled by the application") -> Job:
+        """Cancel a job; see `Adapter.cancel_job`."""
+        return self.call(self._adapter.cancel_job(job_id, reason=reason))
