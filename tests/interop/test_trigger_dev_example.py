@@ -45,6 +45,7 @@ def test_the_example_type_checks_and_keeps_its_promises(project: Path, tmp_path:
     tests = node_tools.NODE_PROJECT / "hooks.test.mjs"
     node_tools.run_node(
         "--test",
+        "--test-timeout=10000",
         tests,
         env={
             "EXAMPLE_BUILD": str(project / "built" / "src"),
