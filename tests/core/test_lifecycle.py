@@ -102,19 +102,12 @@ async def make_sender(clock: StillClock, receiver: Receiver) -> AsyncIterator[Ca
         await sender.aclose()
 
 
-async def opened(sender: LifecycleSender) -> LifecycleSender:
-    """Ready to send, with nobody but the test to tick it."""
-    await sender._poster.open()
-    return sender
-
-
 async def test_an_event_is_signed_and_read_by_our_own_parser(
     make_sender: Callable[..., LifecycleSender], receiver: Receiver, clock: StillClock
 ) -> None:
-    sender = await opened(make_sender())
+    sender = make_sender()
     sender.finished(make_job(result={"rows": 3}))
-    assert await sender.run_once()
-    assert not await sender.run_once()
+    await sender.aclose()
     (request,) = receiver.requests
     verified = verify(request.headers, request.content, [Secret("a", SECRET)], clock.now())
     assert verified.delivery_id == f"{run_id_of(JOB_ID)}:1:1:RUN_COMPLETED"
@@ -162,10 +155,10 @@ def test_a_large_output_is_left_out_and_said_to_be() -> None:
 async def test_a_receiver_that_is_down_is_asked_again_under_the_same_id(
     make_sender: Callable[..., LifecycleSender], receiver: Receiver, clock: StillClock, answer: int | None
 ) -> None:
-    sender = await opened(make_sender())
+    sender = make_sender()
     receiver.answers = [answer, answer, answer]
     sender.started(make_job(JobStatus.EXECUTING))
-    await sender.run_once()
+    await sender.aclose()
     assert clock.slept == list(BACKOFF_S)
     assert (sender.sent, sender.failed) == (1, 0)
     assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
@@ -175,12 +168,11 @@ async def test_a_receiver_that_is_down_is_asked_again_under_the_same_id(
 async def test_after_the_last_try_the_next_event_has_its_turn(
     make_sender: Callable[..., LifecycleSender], receiver: Receiver
 ) -> None:
-    sender = await opened(make_sender())
+    sender = make_sender()
     receiver.answers = [500, 500, 500, 500]
     sender.started(make_job(JobStatus.EXECUTING))
     sender.finished(make_job())
-    await sender.run_once()
-    await sender.run_once()
+    await sender.aclose()
     assert (sender.sent, sender.failed) == (1, 1)
     assert receiver.bodies[-1]["type"] == "RUN_COMPLETED"
 
@@ -189,21 +181,20 @@ async def test_after_the_last_try_the_next_event_has_its_turn(
 async def test_a_clear_no_is_not_asked_again(
     make_sender: Callable[..., LifecycleSender], receiver: Receiver, clock: StillClock, status: int
 ) -> None:
-    sender = await opened(make_sender())
+    sender = make_sender()
     receiver.answers = [status]
     sender.finished(make_job())
-    await sender.run_once()
+    await sender.aclose()
     assert (len(receiver.requests), clock.slept, sender.failed) == (1, [], 1)
 
 
 async def test_a_full_queue_loses_its_oldest_and_counts_it(
     make_sender: Callable[..., LifecycleSender], receiver: Receiver
 ) -> None:
-    sender = await opened(make_sender(capacity=2))
+    sender = make_sender(capacity=2)
     for attempt in (1, 2, 3):
         sender.started(make_job(JobStatus.EXECUTING, attempt=attempt))
-    while await sender.run_once():
-        pass
+    await sender.aclose()
     assert [body["data"]["run"]["attempt"] for body in receiver.bodies] == [2, 3]
     assert sender.dropped == 1
 
@@ -212,21 +203,35 @@ async def test_a_job_that_cannot_be_told_harms_nobody(make_sender: Callable[...,
     sender = make_sender()
     sender.finished(make_job(result=object()))
     assert sender.failed == 1
-    assert not await sender.run_once()
+
+
+async def test_events_leave_by_themselves(clock: StillClock) -> None:
+    arrived = asyncio.Event()
+
+    def note(request: httpx.Request) -> httpx.Response:
+        arrived.set()
+        return httpx.Response(204)
+
+    sender = LifecycleSender(URL, SECRET, clock, httpx.MockTransport(note))
+    sender.finished(make_job())
+    async with asyncio.timeout(2):
+        await arrived.wait()
+    await sender.aclose()
+    assert (sender.sent, sender.dropped) == (1, 0)
 
 
 async def test_closing_sends_what_is_queued(
     make_sender: Callable[..., LifecycleSender], receiver: Receiver
 ) -> None:
     sender = make_sender()
-    await sender.open()
-    await sender.open()
     sender.started(make_job(JobStatus.EXECUTING))
     sender.finished(make_job())
     await sender.aclose()
     assert [body["type"] for body in receiver.bodies] == ["RUN_STARTED", "RUN_COMPLETED"]
     await sender.aclose()
     assert (sender.sent, sender.dropped) == (2, 0)
+    sender.finished(make_job())
+    assert sender.dropped == 1
 
 
 async def test_closing_stops_at_its_deadline(clock: StillClock) -> None:
@@ -235,7 +240,6 @@ async def test_closing_stops_at_its_deadline(clock: StillClock) -> None:
         raise AssertionError
 
     sender = LifecycleSender(URL, SECRET, clock, httpx.MockTransport(never))
-    await sender.open()
     sender.started(make_job(JobStatus.EXECUTING))
     sender.finished(make_job())
     await sender.aclose(timedelta(milliseconds=20))
