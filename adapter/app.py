@@ -25,7 +25,16 @@ from adapter.store import jobs as job_store
 from adapter.store import reports, resolving
 from adapter.store.insights import JobEvent, JobFilter, JobPage
 from adapter.store.jobs import MOST_ROWS
-from adapter.store.steps import AsyncCaller, Statement, Steps, SyncCaller, after_commit, run, run_within, run_within_sync
+from adapter.store.steps import (
+    AsyncCaller,
+    Statement,
+    Steps,
+    SyncCaller,
+    after_commit,
+    run,
+    run_within,
+    run_within_sync,
+)
 from adapter.store.wakeup import DISPATCH, notification
 
 if TYPE_CHECKING:
@@ -75,18 +84,20 @@ class Adapter(Assembly):
         return self._declared(TaskDefinition(policy, None, payload))
 
     def declare(
-        self, definitions: Mapping[str, Mapping[str, Any]], handlers: Mapping[str, Callable[..., Any]] | None = None
+        self,
+        definitions: Mapping[str, Mapping[str, Any]],
+        handlers: Mapping[str, Callable[..., Any]] | None = None,
     ) -> list[Task[Any, Any]]:
         """Declare a whole registry at once, in the shape the Trigger.dev guides use (`policies_from_mapping`)."""
-        tasks: list[Task[Any, Any]] = []
-        for policy in policies_from_mapping(definitions, handlers or {}):
-            tasks.append(self._declared(TaskDefinition(policy, (handlers or {}).get(policy.id))))
-        return tasks
+        known = handlers or {}
+        return [
+            self._declared(TaskDefinition(policy, known.get(policy.id)))
+            for policy in policies_from_mapping(definitions, known)
+        ]
 
     def _declared(self, definition: TaskDefinition[Any, Any]) -> Task[Any, Any]:
         self.registry.add(definition)
         return Task(self, definition)
-
 
     # ---- scheduling ------------------------------------------------------------------------------
 
@@ -212,7 +223,7 @@ class Adapter(Assembly):
         async with self.database.connection() as conn:
             return await self.insights.events(conn, job_id)
 
-    async def wait_for(self, job_id: UUID, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - public face
+    async def wait_for(self, job_id: UUID, timeout: timedelta | None = None) -> Job:
         """Return the job once it has ended; see `JobHandle.result`."""
         return await self.watch.wait(job_id, timeout)
 
@@ -276,7 +287,9 @@ class Adapter(Assembly):
             known = await self.get_job(job_id)
             if known is None:
                 raise JobNotFoundError(job_id)
-            msg = f"Job {job_id} is {known.status} at {known.executor}: there is nothing uncertain to resolve."
+            msg = (
+                f"Job {job_id} is {known.status} at {known.executor}: there is nothing uncertain to resolve."
+            )
             raise JobStateError(msg)
         self.notifier.poke(DISPATCH)
         return job
@@ -294,7 +307,9 @@ class Adapter(Assembly):
         """Return every switch there is."""
         return await self.steering.current()
 
-    async def kill(self, task: str = "*", *, to: str = LOCAL, reason: str, actor: str = "application") -> None:
+    async def kill(
+        self, task: str = "*", *, to: str = LOCAL, reason: str, actor: str = "application"
+    ) -> None:
         """Send every new job of a task, or of all, to one executor until `clear_flag`."""
         await self.steering.kill(task, to=to, reason=reason, actor=actor)
 
@@ -313,14 +328,30 @@ class Adapter(Assembly):
     ) -> None:
         """Send a share of a task's new jobs (``*``: of every task's) to an executor."""
         await self.steering.rollout(
-            task, to=to, percent=percent, reason=reason, by=by, allow=list(allow), deny=list(deny), when=when, actor=actor
+            task,
+            to=to,
+            percent=percent,
+            reason=reason,
+            by=by,
+            allow=list(allow),
+            deny=list(deny),
+            when=when,
+            actor=actor,
         )
 
     async def clear_flag(
-        self, kind: Literal["kill", "rollout", "circuit"], task: str, *, executor: str = "", reason: str, actor: str = "application"
+        self,
+        kind: Literal["kill", "rollout", "circuit"],
+        task: str,
+        *,
+        executor: str = "",
+        reason: str,
+        actor: str = "application",
     ) -> bool:
         """Take a flag away; False when there was none."""
-        return await self.steering.clear(kind, task, executor=executor, reason=reason, actor=actor) is not None
+        return (
+            await self.steering.clear(kind, task, executor=executor, reason=reason, actor=actor) is not None
+        )
 
     # ---- what remotes tell -----------------------------------------------------------------------
 
@@ -329,21 +360,30 @@ class Adapter(Assembly):
         return await self.reconciler.run_once(dry_run=dry_run, progress=progress)
 
     async def receive_webhook(
-        self, source: str, delivery_id: str, secret_id: str, body: dict[str, Any], *, executor: str = "trigger"
+        self,
+        source: str,
+        delivery_id: str,
+        secret_id: str,
+        body: dict[str, Any],
+        *,
+        executor: str = "trigger",
     ) -> Literal["new", "duplicate"]:
         """Store a verified webhook; it is applied right after, by whichever process runs the sync loops."""
         fresh = await self.inbox.take_in(f"{executor}:{source}", delivery_id, secret_id, body)
         return "new" if fresh else "duplicate"
 
     async def claim_start(self, job_id: UUID, epoch: int, run_id: str, attempt: int) -> StartClaim:
-        """Answer the start fence: may this run of this epoch begin its user code?
+        """Answer the start fence: whether this run of this epoch may begin its user code.
 
         One UPDATE that binds the run and sets EXECUTING; repeating it for the same run is fine.
         """
         rank = rank_of(JobStatus.EXECUTING, attempt)
         async with self.database.connection() as conn:
             schema = self.database.schema
-            if await reports.start(conn, schema, job_id, epoch, run_id, attempt, rank) is not None:
+            started = await reports.start(
+                conn, schema, job_id=job_id, epoch=epoch, run_id=run_id, attempt=attempt, rank=rank
+            )
+            if started is not None:
                 return StartClaim(claimed=True)
             job = await job_store.get(conn, schema, job_id)
         self.observers.counts["start_refused"] += 1

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg_pool import PoolTimeout
-from typing_extensions import Self
 
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
@@ -23,6 +22,7 @@ from adapter.core.lifecycle import LifecycleSender
 from adapter.core.loops import Loop, Loops
 from adapter.core.maintenance import Maintenance
 from adapter.core.outcomes import Observers
+from adapter.core.parts import Parts
 from adapter.core.reconcile import Reconciler
 from adapter.core.registry import Registry
 from adapter.core.scheduling import Scheduler
@@ -51,7 +51,11 @@ class Assembly:
     """Everything an adapter is made of. The verbs are in `adapter.app`."""
 
     def __init__(
-        self, settings: Settings | None = None, *, executors: Sequence[Executor] = (), clock: Clock | None = None
+        self,
+        settings: Settings | None = None,
+        *,
+        executors: Sequence[Executor] = (),
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.clock: Clock = clock or SystemClock()
@@ -95,7 +99,7 @@ class Assembly:
         self.database = Database(config)
         self.packets = PacketStore(self.database)
         self.insights = Insights(self.database.schema)
-        self.notifier = Notifier(self.database)
+        self.notifier = Notifier(self.database, self.clock)
         names = self.executors.names
         self._flags = FlagSource(
             self.registry,
@@ -105,26 +109,22 @@ class Assembly:
             file=self.settings.kill_switch_file,
         )
         self.scheduler = Scheduler(self.registry, self._flags, names)
-        self.budgets = Budgets(self.database, self.clock)
-        self.applier = Applier(self.database, self.notifier, self.observers)
-        parts = (self.database, self.executors, self.applier)
-        self.canceler = Canceler(*parts, self.budgets, self.notifier, self.observers, self.clock)
-        self.inbox = Inbox(*parts, self.budgets, self.notifier, self.clock)
-        self.reconciler = Reconciler(*parts, self.canceler, self.budgets, self.clock)
-        self.dispatcher = Dispatcher(
-            self.database,
-            self.registry,
-            self._flags,
-            self.executors,
-            self.applier,
-            self.budgets,
-            self.notifier,
-            self.observers,
-            self.clock,
+        self._parts = Parts(
+            database=self.database,
+            registry=self.registry,
+            executors=self.executors,
+            notifier=self.notifier,
+            observers=self.observers,
+            clock=self.clock,
         )
-        self.steering = Steering(self.database, self.registry, self._flags, self.scheduler, self.notifier, names)
-        lease = timedelta(seconds=self.settings.worker_lease_seconds)
-        self.maintenance = Maintenance(self.database, self.notifier, self.observers, self.clock, lease)
+        self.budgets = Budgets(self.database, self.clock)
+        self.applier = Applier(self._parts)
+        self.canceler = Canceler(self._parts, self.applier, self.budgets)
+        self.inbox = Inbox(self._parts, self.applier, self.budgets)
+        self.reconciler = Reconciler(self._parts, self.applier, self.canceler, self.budgets)
+        self.dispatcher = Dispatcher(self._parts, self._flags, self.applier, self.budgets)
+        self.steering = Steering(self._parts, self._flags, self.scheduler)
+        self.maintenance = Maintenance(self._parts, timedelta(seconds=self.settings.worker_lease_seconds))
         self.watch = Watch(self.database, self.clock)
         self.notifier.subscribe(self._heard)
 
@@ -162,7 +162,7 @@ class Assembly:
         everywhere = self.settings.kill_switches.get(EVERY_TASK)
         for definition in self.registry:
             policy = definition.policy
-            named = {policy.executor, policy.fallback, policy.safe_executor, policy.on_rejected} 
+            named = {policy.executor, policy.fallback, policy.safe_executor, policy.on_rejected}
             for name in sorted(each for each in named if each is not None):
                 if name not in known and everywhere is None:
                     raise UnknownExecutorError(name, known, f"Task {definition.id!r}")
@@ -173,13 +173,18 @@ class Assembly:
             raise SchemaError(problem)
 
     async def _schema_problem(self) -> str | None:
-        rows = await self.database.fetch("SELECT to_regclass(%(name)s) AS found", {"name": f"{self.database.schema.quoted}.alembic_version"})
+        rows = await self.database.fetch(
+            "SELECT to_regclass(%(name)s) AS found",
+            {"name": f"{self.database.schema.quoted}.alembic_version"},
+        )
         if rows[0]["found"] is None:
             return f"The schema {self.database.schema.name!r} is empty. Run `adapter db upgrade`."
         rows = await self.database.fetch("SELECT version_num FROM {s}.alembic_version")
         revision = rows[0]["version_num"] if rows else None
         if revision is None or revision < migrate.head():
-            return f"The schema is at {revision}, this version needs {migrate.head()}. Run `adapter db upgrade`."
+            return (
+                f"The schema is at {revision}, this version needs {migrate.head()}. Run `adapter db upgrade`."
+            )
         return None
 
     async def close(self) -> None:
@@ -206,7 +211,7 @@ class Assembly:
     @asynccontextmanager
     async def running(
         self, *, work: bool = False, dispatch: bool = True, sync: bool = True, **worker_options: Any
-    ) -> AsyncIterator[Worker | None]:
+    ) -> AsyncGenerator[Worker | None]:
         """Run background loops while the block runs; the adapter is opened for it.
 
         ``work``: run jobs of the local executor here. ``dispatch``: hand remote jobs out. ``sync``: apply
@@ -219,7 +224,7 @@ class Assembly:
             if sender is not None:
                 self.observers.on_started(sender.started)
                 self.observers.on_finished(sender.finished)
-            listener = Listener(self.database, self._heard)
+            listener = Listener(self.database, self.clock, self._heard)
             loops.start(Loop("listen", listener.run))
             if dispatch:
                 loops.start(Loop("dispatch", self.dispatcher.run, self.dispatcher.stop))
@@ -240,11 +245,13 @@ class Assembly:
                 if sender is not None:
                     await sender.aclose()
 
-    def lifespan(self, *, work: bool = False, dispatch: bool = True, sync: bool = True) -> Callable[[Any], Any]:
+    def lifespan(
+        self, *, work: bool = False, dispatch: bool = True, sync: bool = True
+    ) -> Callable[[Any], Any]:
         """Return a lifespan for Starlette or FastAPI: ``FastAPI(lifespan=adapter.lifespan())``."""
 
         @asynccontextmanager
-        async def lifespan(_app: Any) -> AsyncIterator[None]:
+        async def lifespan(_app: Any) -> AsyncGenerator[None]:
             async with self.running(work=work, dispatch=dispatch, sync=sync):
                 yield
 
@@ -261,15 +268,7 @@ class Assembly:
 
     def worker(self, **options: Any) -> Worker:
         """Return a worker of this process; `running(work=True)` runs one for you."""
-        return Worker(
-            self.database,
-            self.registry,
-            self.notifier,
-            self.observers,
-            self.clock,
-            self.settings.worker(**options),
-            self._schedule_from_handler,
-        )
+        return Worker(self._parts, self.settings.worker(**options), self._schedule_from_handler)
 
     async def _schedule_from_handler(self, task: str, data: Any = None, **options: Any) -> Any:
         raise NotImplementedError

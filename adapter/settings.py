@@ -43,7 +43,9 @@ class Settings(BaseModel):
     #: The schema that holds all our tables.
     database_schema: str = Field(default="adapter", validation_alias=_from("ADAPTER_DB_SCHEMA"))
     #: ``transaction`` when a pooler such as PgBouncer in transaction mode is in between.
-    database_pooler: Literal["none", "transaction"] = Field(default="none", validation_alias=_from("ADAPTER_DB_POOLER"))
+    database_pooler: Literal["none", "transaction"] = Field(
+        default="none", validation_alias=_from("ADAPTER_DB_POOLER")
+    )
     #: Connections one process keeps at most, beside those of its worker.
     database_pool_size: int = Field(default=10, ge=1, le=500, validation_alias=_from("ADAPTER_DB_POOL_SIZE"))
     #: A directory with initdb and postgres, for ``adapter dev``.
@@ -64,7 +66,9 @@ class Settings(BaseModel):
         default=(), validation_alias=_from("ADAPTER_WEBHOOK_SECRETS", "TRIGGER_WEBHOOK_SECRET")
     )
     #: The largest webhook that is read.
-    max_webhook_bytes: int = Field(default=262_144, ge=1024, validation_alias=_from("ADAPTER_MAX_WEBHOOK_BYTES"))
+    max_webhook_bytes: int = Field(
+        default=262_144, ge=1024, validation_alias=_from("ADAPTER_MAX_WEBHOOK_BYTES")
+    )
 
     #: Root keys of our HTTP API (``tr_dev_...``).
     api_keys: Secrets = Field(default=(), validation_alias=_from("ADAPTER_API_KEYS", "ADAPTER_API_KEY"))
@@ -72,7 +76,9 @@ class Settings(BaseModel):
     public_url: str | None = Field(default=None, validation_alias=_from("ADAPTER_PUBLIC_URL"))
     #: Who is told when jobs start and end here, and the secret that signs it.
     lifecycle_url: str | None = Field(default=None, validation_alias=_from("ADAPTER_LIFECYCLE_URL"))
-    lifecycle_secret: SecretStr | None = Field(default=None, validation_alias=_from("ADAPTER_LIFECYCLE_SECRET"))
+    lifecycle_secret: SecretStr | None = Field(
+        default=None, validation_alias=_from("ADAPTER_LIFECYCLE_SECRET")
+    )
 
     #: A file of kill switches that is read again when it changes.
     kill_switch_file: Path | None = Field(default=None, validation_alias=_from("ADAPTER_EXECUTOR_FILE"))
@@ -83,13 +89,19 @@ class Settings(BaseModel):
     worker_concurrency: int = Field(default=50, ge=1, validation_alias=_from("ADAPTER_WORKER_CONCURRENCY"))
     worker_threads: int = Field(default=32, ge=1, validation_alias=_from("ADAPTER_WORKER_THREADS"))
     #: How long a worker may be silent before its jobs are taken over, in seconds.
-    worker_lease_seconds: float = Field(default=30, ge=2, validation_alias=_from("ADAPTER_WORKER_LEASE_SECONDS"))
+    worker_lease_seconds: float = Field(
+        default=30, ge=2, validation_alias=_from("ADAPTER_WORKER_LEASE_SECONDS")
+    )
     #: How long a stopping worker waits for its jobs, in seconds; below the orchestrator's own patience.
-    worker_grace_seconds: float = Field(default=25, ge=0, validation_alias=_from("ADAPTER_WORKER_GRACE_SECONDS"))
+    worker_grace_seconds: float = Field(
+        default=25, ge=0, validation_alias=_from("ADAPTER_WORKER_GRACE_SECONDS")
+    )
     #: Queues this worker serves; empty: all.
     worker_queues: Names = Field(default=(), validation_alias=_from("ADAPTER_WORKER_QUEUES"))
     #: How long an own-transaction schedule waits for the remote's answer, in seconds.
-    dispatch_wait_seconds: float = Field(default=2.0, ge=0, validation_alias=_from("ADAPTER_DISPATCH_WAIT_SECONDS"))
+    dispatch_wait_seconds: float = Field(
+        default=2.0, ge=0, validation_alias=_from("ADAPTER_DISPATCH_WAIT_SECONDS")
+    )
     #: How often remote jobs are compared with their remote, in seconds.
     reconcile_seconds: float = Field(default=300, ge=1, validation_alias=_from("ADAPTER_RECONCILE_SECONDS"))
 
@@ -111,7 +123,9 @@ class Settings(BaseModel):
         """
         given = os.environ if environ is None else environ
         values: dict[str, Any] = {name: value for name, value in given.items() if value.strip()}
-        switches = {name.removeprefix(_KILL_TASK): v for name, v in values.items() if name.startswith(_KILL_TASK)}
+        switches = {
+            name.removeprefix(_KILL_TASK): v for name, v in values.items() if name.startswith(_KILL_TASK)
+        }
         if _KILL in values:
             switches[EVERY_TASK] = values[_KILL]
         try:

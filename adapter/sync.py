@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Coroutine, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from uuid import UUID
 
 from adapter.core.scheduling import JobSpec, ScheduleOptions
@@ -100,7 +100,7 @@ class SyncAdapter:
             thread.join()
             loop.close()
 
-    def __enter__(self) -> SyncAdapter:
+    def __enter__(self) -> Self:
         """Open."""
         self.open()
         return self

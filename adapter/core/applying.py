@@ -11,14 +11,15 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from adapter.core.outcomes import Observers
+from adapter.core.parts import Parts
 from adapter.domain.job import Job, JobStatus
+from adapter.domain.json import keepable
 from adapter.domain.outcome import Applied, Authority, RemoteReport
 from adapter.executors.base import RemoteRun
 from adapter.store import jobs, remote_runs, reports
-from adapter.store.database import Connection, Database
+from adapter.store.database import Connection
 from adapter.store.reports import Report
-from adapter.store.wakeup import DISPATCH, FINISHED, INBOX, Notifier
+from adapter.store.wakeup import DISPATCH, FINISHED, INBOX
 
 logger = logging.getLogger("adapter.sync")
 
@@ -52,10 +53,10 @@ def report_of(run: RemoteRun, read_began: datetime | None) -> RemoteReport:
 class Applier:
     """Writes reports to jobs."""
 
-    def __init__(self, database: Database, notifier: Notifier, observers: Observers) -> None:
-        self._database = database
-        self._notifier = notifier
-        self._observers = observers
+    def __init__(self, parts: Parts) -> None:
+        self._database = parts.database
+        self._notifier = parts.notifier
+        self._observers = parts.observers
 
     async def apply(self, job_id: UUID, epoch: int, executor: str, report: RemoteReport) -> Applied:
         """Apply one report of run ``report.run_id``, which is (or claims to be) the run of this epoch."""
@@ -81,8 +82,8 @@ class Applier:
             at=report.at,
             attempt=report.attempt,
             started=report.started if report.started is not None else _implies_start(report.status),
-            result=report.output if report.status is JobStatus.COMPLETED else None,
-            error=report.error,
+            result=keepable(report.output) if report.status is JobStatus.COMPLETED else None,
+            error=keepable(report.error),
             read_began=report.read_began,
         )
         if terminal and report.authority is Authority.HOOK:
@@ -94,7 +95,9 @@ class Applier:
             return await self._why_not(conn, write)
         if not terminal:
             moved = await reports.progress(conn, schema, write)
-        elif report.status is JobStatus.EXPIRED and (reopened := await reports.expired_there(conn, schema, write)):
+        elif report.status is JobStatus.EXPIRED and (
+            reopened := await reports.expired_there(conn, schema, write)
+        ):
             self._notifier.poke(DISPATCH)
             self._log(reopened, "it expired at the remote and is submitted again")
             return Applied.CHANGED
@@ -111,7 +114,7 @@ class Applier:
         self._observers.finished([ended])
         self._notifier.poke(FINISHED)
 
-    async def _why_not(self, conn: Connection, write: Report) -> Applied:
+    async def _why_not(self, conn: Connection, write: Report) -> Applied:  # noqa: PLR0911 - one return per reason
         """Say why a write changed nothing, and deal with runs that are not the job's."""
         schema = self._database.schema
         job = await jobs.get(conn, schema, write.job_id)
@@ -132,7 +135,12 @@ class Applier:
             return Applied.DUPLICATE
         if not write.confirm and await reports.revive(conn, schema, write) is not None:
             await reports.note(
-                conn, schema, job_id=job.id, epoch=job.epoch, kind="revived", detail={"status": write.status.value}
+                conn,
+                schema,
+                job_id=job.id,
+                epoch=job.epoch,
+                kind="revived",
+                detail={"status": write.status.value},
             )
             await remote_runs.ended(conn, schema, write.executor, write.run_id, write.status.value)
             return Applied.CHANGED
@@ -162,7 +170,9 @@ class Applier:
         """Bind the run a submit came back with; None when the job has moved on without it."""
         async with self._database.connection() as conn:
             schema = self._database.schema
-            moved = await reports.accepted(conn, schema, job_id, epoch, executor, run_id)
+            moved = await reports.accepted(
+                conn, schema, job_id=job_id, epoch=epoch, executor=executor, run_id=run_id
+            )
             if moved is not None:
                 return moved
             job = await jobs.get(conn, schema, job_id)
@@ -184,7 +194,12 @@ class Applier:
             return None
 
     def _log(self, job: Job, message: str) -> None:
-        fields = {"job_id": str(job.id), "type": job.type, "executor": job.executor, "run_id": job.remote_run_id}
+        fields = {
+            "job_id": str(job.id),
+            "type": job.type,
+            "executor": job.executor,
+            "run_id": job.remote_run_id,
+        }
         logger.warning(message, extra=fields)
 
 

@@ -65,4 +65,6 @@ class Budgets:
         async with self._database.connection() as conn:
             schema = self._database.schema
             await processes.pause_budget(conn, schema, executor.name, list(SHARES), until)
-        logger.warning("%s throttles us until %s", executor.name, until.isoformat(), extra={"executor": executor.name})
+        logger.warning(
+            "%s throttles us until %s", executor.name, until.isoformat(), extra={"executor": executor.name}
+        )

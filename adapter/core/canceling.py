@@ -8,14 +8,12 @@ from uuid import UUID
 
 from adapter.core.applying import Applier, report_of
 from adapter.core.budget import Budgets
-from adapter.core.outcomes import Observers
-from adapter.domain.clock import Clock
+from adapter.core.parts import Parts
 from adapter.domain.errors import ExecutorError, JobNotFoundError
 from adapter.domain.job import LOCAL, Job, JobStatus
-from adapter.executors.base import Executor, ExecutorSet, RemoteRun
+from adapter.executors.base import Executor, RemoteRun
 from adapter.store import jobs, remote_runs
-from adapter.store.database import Database
-from adapter.store.wakeup import CANCEL, FINISHED, Notifier
+from adapter.store.wakeup import CANCEL, FINISHED
 
 logger = logging.getLogger("adapter.cancel")
 
@@ -25,23 +23,14 @@ _AT_ONCE = timedelta(seconds=5)
 class Canceler:
     """Carries out what somebody wants canceled."""
 
-    def __init__(
-        self,
-        database: Database,
-        executors: ExecutorSet,
-        applier: Applier,
-        budgets: Budgets,
-        notifier: Notifier,
-        observers: Observers,
-        clock: Clock,
-    ) -> None:
-        self._database = database
-        self._executors = executors
+    def __init__(self, parts: Parts, applier: Applier, budgets: Budgets) -> None:
+        self._database = parts.database
+        self._executors = parts.executors
         self._applier = applier
         self._budgets = budgets
-        self._notifier = notifier
-        self._observers = observers
-        self._clock = clock
+        self._notifier = parts.notifier
+        self._observers = parts.observers
+        self._clock = parts.clock
 
     async def cancel(self, job_id: UUID, *, reason: str, actor: str) -> Job:
         """Cancel a job and return it as it then is: CANCELED, or open with ``cancel_requested``.

@@ -7,20 +7,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import assert_never
 
 import psycopg
 from psycopg_pool import PoolTimeout
-from typing_extensions import assert_never
 
-from adapter.core.outcomes import Observers
+from adapter.core.parts import Parts
 from adapter.core.registry import Registry
-from adapter.domain.clock import Clock
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.outcome import Errored, Lease, Returned, Stopped, Succeeded, TimedOut, TryOutcome
 from adapter.domain.task import RetryPolicy
 from adapter.store.claims import Ending, GivingBack, finish, give_back
-from adapter.store.database import Database
-from adapter.store.wakeup import FINISHED, Notifier
+from adapter.store.wakeup import FINISHED
 
 logger = logging.getLogger("adapter.worker")
 
@@ -43,15 +41,21 @@ def plan_write(done: Done, policy: RetryPolicy) -> Ending | GivingBack:
     job, lease, outcome = done.job, done.lease, done.outcome
     match outcome:
         case Succeeded(result):
-            return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.COMPLETED, result=result)
+            return Ending(
+                job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.COMPLETED, result=result
+            )
         case Errored(error, retryable, retry_after):
             delay = policy.delay_after(job.attempt) if retryable else None
             if retryable and delay is not None:
                 wait = delay if retry_after is None else max(retry_after, timedelta(0))
-                return GivingBack(job_id=job.id, epoch=job.epoch, lease=lease, kind="retry", error=error, delay=wait)
+                return GivingBack(
+                    job_id=job.id, epoch=job.epoch, lease=lease, kind="retry", error=error, delay=wait
+                )
             return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.FAILED, error=error)
         case TimedOut(error):
-            return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.TIMED_OUT, error=error)
+            return Ending(
+                job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.TIMED_OUT, error=error
+            )
         case Stopped(reason):
             error = {"name": "Canceled", "message": reason}
             return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.CANCELED, error=error)
@@ -81,14 +85,12 @@ def retry_policy(job: Job, registry: Registry) -> RetryPolicy:
 class Completer:
     """Collects outcomes and writes them. While one batch is being written the next one gathers."""
 
-    def __init__(
-        self, database: Database, registry: Registry, notifier: Notifier, observers: Observers, clock: Clock
-    ) -> None:
-        self._database = database
-        self._registry = registry
-        self._notifier = notifier
-        self._observers = observers
-        self._clock = clock
+    def __init__(self, parts: Parts) -> None:
+        self._database = parts.database
+        self._registry = parts.registry
+        self._notifier = parts.notifier
+        self._observers = parts.observers
+        self._clock = parts.clock
         self._waiting: list[Done] = []
         self._writer: asyncio.Task[None] | None = None
         self._room = asyncio.Event()

@@ -20,7 +20,8 @@ class JobLogger(logging.LoggerAdapter[logging.Logger]):
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Merge the job's fields into ``extra``; the caller's own win."""
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        given: dict[str, Any] = kwargs.get("extra") or {}
+        kwargs["extra"] = {**(self.extra or {}), **given}
         return msg, kwargs
 
 
@@ -61,5 +62,6 @@ class JobContext:
         if self._schedule is None:
             msg = "This context has no adapter to schedule with."
             raise RuntimeError(msg)
-        extra = {**(options.pop("extra", None) or {}), "origin": str(self.job.id)}
+        given: dict[str, Any] = options.pop("extra", None) or {}
+        extra = {**given, "origin": str(self.job.id)}
         return await self._schedule(task, data, extra=extra, **options)

@@ -19,8 +19,7 @@ from uuid_utils.compat import uuid7
 from adapter.core.applying import Applier, report_of
 from adapter.core.budget import Budgets
 from adapter.core.flags import FlagSource
-from adapter.core.outcomes import Observers
-from adapter.core.registry import Registry
+from adapter.core.parts import Parts
 from adapter.domain.clock import Clock
 from adapter.domain.errors import (
     ExecutorError,
@@ -32,12 +31,11 @@ from adapter.domain.identity import epoch_tag
 from adapter.domain.job import LOCAL, Job
 from adapter.domain.routing import EVERY_TASK, Flags, can_run, kill_switch
 from adapter.domain.task import DEFAULT_QUEUE, TaskPolicy
-from adapter.executors.base import Executor, ExecutorSet, RemoteRun, RunFilter, Submission
+from adapter.executors.base import Executor, RemoteRun, RunFilter, Submission
 from adapter.store import outbox
-from adapter.store.database import Database
 from adapter.store.outbox import Outgoing
 from adapter.store.steps import run
-from adapter.store.wakeup import DISPATCH, FINISHED, Notifier
+from adapter.store.wakeup import DISPATCH, FINISHED
 
 logger = logging.getLogger("adapter.dispatch")
 
@@ -59,27 +57,16 @@ def backoff(tries: int, *, longest: float = 60.0) -> timedelta:
 class Dispatcher:
     """Works the outbox of every configured executor."""
 
-    def __init__(
-        self,
-        database: Database,
-        registry: Registry,
-        flags: FlagSource,
-        executors: ExecutorSet,
-        applier: Applier,
-        budgets: Budgets,
-        notifier: Notifier,
-        observers: Observers,
-        clock: Clock,
-    ) -> None:
-        self._database = database
-        self._registry = registry
+    def __init__(self, parts: Parts, flags: FlagSource, applier: Applier, budgets: Budgets) -> None:
+        self._database = parts.database
+        self._registry = parts.registry
         self._flags = flags
-        self._executors = executors
+        self._executors = parts.executors
         self._applier = applier
         self._budgets = budgets
-        self._notifier = notifier
-        self._observers = observers
-        self._clock = clock
+        self._notifier = parts.notifier
+        self._observers = parts.observers
+        self._clock = parts.clock
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._gate = asyncio.Semaphore(_AT_ONCE)
@@ -179,7 +166,9 @@ class Dispatcher:
                 await self._try(executor, row)
             except (psycopg.Error, PoolTimeout) as error:
                 # The lease lapses and the row becomes `unknown`: whoever comes next looks it up.
-                logger.warning("a dispatch could not be recorded: %s", type(error).__name__, extra=_fields(row.job))
+                logger.warning(
+                    "a dispatch could not be recorded: %s", type(error).__name__, extra=_fields(row.job)
+                )
 
     async def _try(self, executor: Executor, row: Outgoing) -> None:
         policy = self._policy(row.job.type)
@@ -210,9 +199,13 @@ class Dispatcher:
         else:
             self._observers.counts["dispatch_accepted"] += 1
             job = row.job
-            await self._applier.accepted(job.id, job.epoch, executor.name, accepted.run_id, executor.environment)
+            await self._applier.accepted(
+                job.id, job.epoch, executor.name, accepted.run_id, executor.environment
+            )
 
-    async def _not_sent(self, row: Outgoing, delay: timedelta, throttled: ThrottledError | None = None) -> None:
+    async def _not_sent(
+        self, row: Outgoing, delay: timedelta, throttled: ThrottledError | None = None
+    ) -> None:
         at = throttled.retry_at if throttled is not None else None
         async with self._database.connection() as conn:
             await outbox.not_sent(conn, self._database.schema, row, delay=delay, at=at)
@@ -222,9 +215,13 @@ class Dispatcher:
             delay = backoff(row.tries + 1, longest=300.0)
             await outbox.unknown(conn, self._database.schema, row, why=why[:500], delay=delay)
 
-    async def _rejected(self, executor: Executor, row: Outgoing, policy: TaskPolicy, error: RejectedError) -> None:
+    async def _rejected(
+        self, executor: Executor, row: Outgoing, policy: TaskPolicy, error: RejectedError
+    ) -> None:
         if error.status in _OUR_FAULT:
-            logger.error("%s refuses us (HTTP %d): %s", executor.name, error.status, error, extra=_fields(row.job))
+            logger.error(
+                "%s refuses us (HTTP %d): %s", executor.name, error.status, error, extra=_fields(row.job)
+            )
             await self._not_sent(row, timedelta(seconds=30))
             return
         if not row.first:
@@ -262,7 +259,9 @@ class Dispatcher:
             await self._unknown(row, "it may be too late to submit it again, and it is in no list")
             return
         for each in found:
-            await self._applier.accepted(row.job.id, row.job.epoch, executor.name, each.run_id, executor.environment)
+            await self._applier.accepted(
+                row.job.id, row.job.epoch, executor.name, each.run_id, executor.environment
+            )
             await self._applier.apply(row.job.id, row.job.epoch, executor.name, report_of(each, None))
 
 

@@ -64,7 +64,9 @@ class FlagSource:
                 continue
             executor = executor_name(value.strip())
             if executor != LOCAL and executor not in self._executors:
-                raise UnknownExecutorError(executor, [LOCAL, *self._executors], f"A kill switch in {where} ({name})")
+                raise UnknownExecutorError(
+                    executor, [LOCAL, *self._executors], f"A kill switch in {where} ({name})"
+                )
             scope = EVERY_TASK if name == EVERY_TASK else spelled.get(environment_spelling(name))
             if scope is not None:
                 switches[scope] = executor
@@ -104,7 +106,7 @@ class FlagSource:
             self._file_flags = self._read_file(self._file)
         except ConfigurationError as error:
             # A running process keeps what it last read; a boot would refuse.
-            logger.error("kill switches of the file stay as they were: %s", error)  # noqa: TRY400
+            logger.error("kill switches of the file stay as they were: %s", error)  # noqa: TRY400 - the message is all
 
     @property
     def fresh(self) -> Flags | None:

@@ -19,7 +19,7 @@ R = TypeVar("R")
 class Jobs(Protocol):
     """What a handle needs of the adapter."""
 
-    async def wait_for(self, job_id: UUID, timeout: timedelta | None) -> Job:  # noqa: ASYNC109
+    async def wait_for(self, job_id: UUID, timeout: timedelta | None) -> Job:
         """Return the job once it has ended."""
         ...
 
@@ -84,7 +84,7 @@ class JobHandle(Generic[R]):
         self.job = await self._jobs.cancel_job(self.job.id, reason=reason)
         return self.job
 
-    async def result(self, timeout: timedelta | None = None) -> R:  # noqa: ASYNC109 - part of the public face
+    async def result(self, timeout: timedelta | None = None) -> R:
         """Wait until the job has ended and return what its handler returned.
 
         Raises:

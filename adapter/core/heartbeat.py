@@ -37,8 +37,8 @@ class Heartbeat:
         lease: timedelta,
         clock: Clock,
         *,
-        on_canceled: Callable[[list[UUID]], None],
-        on_lost: Callable[[], None],
+        on_canceled: Callable[[list[UUID]], object],
+        on_lost: Callable[[], object],
     ) -> None:
         self._database = database
         self._worker_id = worker_id
@@ -102,7 +102,9 @@ class Heartbeat:
             tcp_user_timeout=seconds * 1000,
         )
         threshold = self._database.config.prepare_threshold
-        return psycopg.connect(conninfo, autocommit=True, row_factory=dict_row, prepare_threshold=threshold)
+        return psycopg.Connection[DictRow].connect(
+            conninfo, autocommit=True, row_factory=dict_row, prepare_threshold=threshold
+        )
 
     def _beat(self, conn: psycopg.Connection[DictRow]) -> None:
         began = self._clock.monotonic()

@@ -13,16 +13,14 @@ from psycopg_pool import PoolTimeout
 
 from adapter.core.applying import Applier, report_of
 from adapter.core.budget import Budgets
+from adapter.core.parts import Parts
 from adapter.core.remote_events import RemoteEvent, parse_event
-from adapter.domain.clock import Clock
 from adapter.domain.errors import ExecutorError, MalformedEventError
 from adapter.domain.job import Job
 from adapter.domain.outcome import Applied
-from adapter.executors.base import ExecutorSet
 from adapter.store import inbox, remote_runs
-from adapter.store.database import Database
 from adapter.store.inbox import Delivery
-from adapter.store.wakeup import INBOX, Notifier
+from adapter.store.wakeup import INBOX
 
 logger = logging.getLogger("adapter.webhooks")
 
@@ -36,21 +34,13 @@ SELECT job_id, epoch FROM {s}.remote_runs WHERE executor = %(executor)s AND run_
 class Inbox:
     """Takes webhooks in, and works them off."""
 
-    def __init__(
-        self,
-        database: Database,
-        executors: ExecutorSet,
-        applier: Applier,
-        budgets: Budgets,
-        notifier: Notifier,
-        clock: Clock,
-    ) -> None:
-        self._database = database
-        self._executors = executors
+    def __init__(self, parts: Parts, applier: Applier, budgets: Budgets) -> None:
+        self._database = parts.database
+        self._executors = parts.executors
         self._applier = applier
         self._budgets = budgets
-        self._notifier = notifier
-        self._clock = clock
+        self._notifier = parts.notifier
+        self._clock = parts.clock
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
 

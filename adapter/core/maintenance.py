@@ -9,11 +9,9 @@ from datetime import timedelta
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from adapter.core.outcomes import Observers
-from adapter.domain.clock import Clock
+from adapter.core.parts import Parts
 from adapter.store import processes, retention, upkeep
-from adapter.store.database import Database
-from adapter.store.wakeup import DISPATCH, FINISHED, Notifier
+from adapter.store.wakeup import DISPATCH, FINISHED
 
 logger = logging.getLogger("adapter.maintenance")
 
@@ -24,13 +22,11 @@ _RETENTION_S = 900.0
 class Maintenance:
     """Any number of processes may run it; each statement takes only what nobody else has."""
 
-    def __init__(
-        self, database: Database, notifier: Notifier, observers: Observers, clock: Clock, lease: timedelta
-    ) -> None:
-        self._database = database
-        self._notifier = notifier
-        self._observers = observers
-        self._clock = clock
+    def __init__(self, parts: Parts, lease: timedelta) -> None:
+        self._database = parts.database
+        self._notifier = parts.notifier
+        self._observers = parts.observers
+        self._clock = parts.clock
         self._lease = lease
         self._stopping = asyncio.Event()
         self._retained_at: float | None = None

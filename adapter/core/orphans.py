@@ -28,7 +28,7 @@ class Orphans:
         self._dry_run = False
         self.why_stopped: str | None = None
 
-    def begin(self, total: int, dry_run: bool) -> None:  # noqa: FBT001 - one caller
+    def begin(self, total: int, *, dry_run: bool) -> None:
         """Start a pass over ``total`` runs."""
         self._limit = max(_FEW, int(total * _SHARE))
         self._given_up, self._dry_run, self.why_stopped = 0, dry_run, None
@@ -69,7 +69,12 @@ class Orphans:
                 if ended is None:
                     return False
                 await note(
-                    conn, schema, job_id=ended.id, epoch=ended.epoch, kind="orphaned", detail={"run": known.run_id}
+                    conn,
+                    schema,
+                    job_id=ended.id,
+                    epoch=ended.epoch,
+                    kind="orphaned",
+                    detail={"run": known.run_id},
                 )
         self._given_up += 1
         self._applier.told(ended)

@@ -20,13 +20,12 @@ from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
 from adapter.core.dispatch import find_runs
 from adapter.core.orphans import Orphans
-from adapter.domain.clock import Clock
+from adapter.core.parts import Parts
 from adapter.domain.errors import ExecutorError
 from adapter.domain.identity import epoch_tag
 from adapter.domain.outcome import Applied
-from adapter.executors.base import Executor, ExecutorSet, RemoteRun, RunFilter
+from adapter.executors.base import Executor, RemoteRun, RunFilter
 from adapter.store import processes, remote_runs
-from adapter.store.database import Database
 from adapter.store.remote_runs import Cursor, KnownRun
 
 logger = logging.getLogger("adapter.reconcile")
@@ -79,22 +78,14 @@ Progress = Callable[[int, int], None]
 class Reconciler:
     """Compares every run we know of with what its remote says."""
 
-    def __init__(
-        self,
-        database: Database,
-        executors: ExecutorSet,
-        applier: Applier,
-        canceler: Canceler,
-        budgets: Budgets,
-        clock: Clock,
-    ) -> None:
-        self._database = database
-        self._executors = executors
+    def __init__(self, parts: Parts, applier: Applier, canceler: Canceler, budgets: Budgets) -> None:
+        self._database = parts.database
+        self._executors = parts.executors
         self._applier = applier
         self._canceler = canceler
         self._budgets = budgets
-        self._clock = clock
-        self._orphans = Orphans(database, applier)
+        self._clock = parts.clock
+        self._orphans = Orphans(parts.database, applier)
         self._holder = UUID(str(uuid7()))
 
     async def run_once(self, *, dry_run: bool = False, progress: Progress | None = None) -> ReconcileReport:
@@ -127,18 +118,22 @@ class Reconciler:
             total = await remote_runs.count_open(conn, schema, executor.name)
             until = await remote_runs.database_now(conn, schema)
         logger.info("found %d unfinished jobs at %s", total, executor.name, extra={"executor": executor.name})
-        self._orphans.begin(total, report.dry_run)
+        self._orphans.begin(total, dry_run=report.dry_run)
         cursor, done = Cursor(), 0
         while report.stopped is None:
             async with self._database.connection() as conn:
-                page = await remote_runs.page(conn, schema, executor.name, cursor, until, PER_CALL)
+                page = await remote_runs.page(
+                    conn, schema, executor.name, after=cursor, until=until, limit=PER_CALL
+                )
             if not page:
                 break
             cursor = Cursor(page[-1].created_at, page[-1].run_id)
             try:
                 await self._page(executor, page, report)
             except ExecutorError as error:
-                logger.warning("%s cannot be asked: %s", executor.name, error, extra={"executor": executor.name})
+                logger.warning(
+                    "%s cannot be asked: %s", executor.name, error, extra={"executor": executor.name}
+                )
                 report.stopped = f"{executor.name} cannot be asked: {error}"
             done += len(page)
             if progress is not None:

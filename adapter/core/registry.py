@@ -6,22 +6,25 @@ import difflib
 import functools
 import hashlib
 import inspect
+import itertools
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from adapter.domain.errors import InvalidPayloadError, TaskDefinitionError, UnknownTaskError
 from adapter.domain.job import LOCAL, executor_name
+from adapter.domain.json import problems
 from adapter.domain.routing import environment_spelling
 from adapter.domain.task import RetryPolicy, TaskPolicy
 
 P = TypeVar("P")
 R = TypeVar("R")
 _ONE_ARGUMENT, _TWO_ARGUMENTS = 1, 2
+_MOST_PROBLEMS = 10
 
 
 class TaskDefinition(Generic[P, R]):
@@ -49,7 +52,8 @@ class TaskDefinition(Generic[P, R]):
         """A short hash of the payload's JSON schema, so that a fleet can tell whether it agrees."""
         try:
             schema = self._payload.json_schema()
-        except Exception:  # noqa: BLE001 - a type without a JSON schema still validates
+        except (PydanticInvalidForJsonSchema, PydanticUserError):
+            # A type without a JSON schema still validates.
             return ""
         return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -111,8 +115,8 @@ def problems_of(error: ValidationError) -> list[str]:
 
 
 def _is_async(handler: Callable[..., Any]) -> bool:
-    call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+    # An object with an async __call__ is a handler too.
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
 
 
 def _read_signature(task: str, handler: Callable[..., Any]) -> tuple[Any, Any, bool]:
@@ -121,7 +125,9 @@ def _read_signature(task: str, handler: Callable[..., Any]) -> tuple[Any, Any, b
     given = list(inspect.signature(handler).parameters.values())
     names = [each.name for each in given if each.kind in positional]
     if len(names) not in {_ONE_ARGUMENT, _TWO_ARGUMENTS}:
-        msg = f"The handler of {task!r} must take (payload) or (payload, ctx); it takes {len(names)} arguments."
+        msg = (
+            f"The handler of {task!r} must take (payload) or (payload, ctx); it takes {len(names)} arguments."
+        )
         raise TaskDefinitionError(msg)
     try:
         hints = get_type_hints(handler, include_extras=True)
@@ -131,24 +137,10 @@ def _read_signature(task: str, handler: Callable[..., Any]) -> tuple[Any, Any, b
     return hints.get(names[0], Any), hints.get("return", Any), len(names) == _TWO_ARGUMENTS
 
 
-def _check_json(task: str, data: Any, path: str = "payload") -> None:
-    """Refuse what JSON allows and jsonb does not: NaN, infinities, NUL and lone surrogates."""
-    if isinstance(data, str):
-        if "\x00" in data:
-            raise InvalidPayloadError(task, [f"{path}: PostgreSQL cannot keep the character U+0000"])
-        try:
-            data.encode()
-        except UnicodeEncodeError:
-            raise InvalidPayloadError(task, [f"{path}: a lone surrogate is no Unicode text"]) from None
-    elif isinstance(data, float) and not math.isfinite(data):
-        raise InvalidPayloadError(task, [f"{path}: JSON has no {data}"])
-    elif isinstance(data, Mapping):
-        for key, value in data.items():  # pyright: ignore[reportUnknownVariableType]
-            _check_json(task, key, f"{path} (a key)")
-            _check_json(task, value, f"{path}.{key}")
-    elif isinstance(data, (list, tuple)):
-        for place, value in enumerate(data):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            _check_json(task, value, f"{path}[{place}]")
+def _check_json(task: str, data: Any) -> None:
+    found = list(itertools.islice(problems(data), _MOST_PROBLEMS))
+    if found:
+        raise InvalidPayloadError(task, found)
 
 
 class Registry:

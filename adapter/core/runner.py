@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor as ThreadPool
@@ -14,6 +15,7 @@ from typing import Any
 from adapter.core.context import JobContext
 from adapter.core.registry import TaskDefinition
 from adapter.domain.errors import AbortJobError, InvalidPayloadError, RetryJobError
+from adapter.domain.json import keepable
 from adapter.domain.outcome import Errored, Returned, Stopped, Succeeded, TimedOut, TryOutcome
 
 _LONGEST_STACK = 10_000
@@ -25,7 +27,7 @@ def describe_error(error: BaseException) -> dict[str, Any]:
     stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
     kept = {"name": type(error).__name__, "message": str(error)[:_LONGEST_MESSAGE], "stack": stack}
     # What PostgreSQL cannot keep must not cost us the outcome.
-    return {name: text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode() for name, text in kept.items()}
+    return keepable(kept)
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class Interruption:
             self.outcome = outcome
 
 
-async def run_try(
+async def run_try(  # noqa: PLR0911 - one return per way a try can end
     definition: TaskDefinition[Any, Any],
     context: JobContext,
     interruption: Interruption,
@@ -92,5 +94,5 @@ async def _call(
     arguments = (payload, context) if definition.takes_context else (payload,)
     if definition.is_async:
         return await handler(*arguments)
-    run = contextvars.copy_context().run
-    return await asyncio.get_running_loop().run_in_executor(threads, run, handler, *arguments)
+    call = functools.partial(contextvars.copy_context().run, handler, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(threads, call)

@@ -121,7 +121,7 @@ class Scheduler:
             max_duration=_or(options.get("max_duration"), policy.max_duration),
             max_attempts=retry.max_attempts,
             retry=None if retry == policy.retry else retry.model_dump(mode="json"),
-            metadata=dict(options["metadata"]) if options.get("metadata") else None,
+            metadata=dict(options.get("metadata") or {}) or None,
             tags=tuple(options.get("tags") or ()),
             idempotency_key=options.get("idempotency_key"),
             idempotency_ttl=_or(options.get("idempotency_ttl"), timedelta(days=30)),
@@ -132,7 +132,9 @@ class Scheduler:
         )
         return Planned(job, definition, self._request(job, options, definition))
 
-    def _request(self, job: NewJob, options: ScheduleOptions, definition: TaskDefinition[Any, Any]) -> Request:
+    def _request(
+        self, job: NewJob, options: ScheduleOptions, definition: TaskDefinition[Any, Any]
+    ) -> Request:
         executor = options.get("executor")
         if executor is not None:
             executor = executor_name(executor)
@@ -224,7 +226,11 @@ def _retry_of(options: ScheduleOptions, default: RetryPolicy) -> RetryPolicy:
     given = options.get("retry")
     retry = default if given is None else RetryPolicy.model_validate(given)
     attempts = options.get("max_attempts")
-    return retry if attempts is None else RetryPolicy.model_validate(retry.model_dump() | {"max_attempts": attempts})
+    return (
+        retry
+        if attempts is None
+        else RetryPolicy.model_validate(retry.model_dump() | {"max_attempts": attempts})
+    )
 
 
 def _check(options: ScheduleOptions) -> None:
@@ -238,7 +244,9 @@ def _check(options: ScheduleOptions) -> None:
         raise InvalidArgumentError(msg)
     for name in ("delay", "ttl", "max_duration", "keep_for", "idempotency_ttl"):
         value: timedelta | None = options.get(name)
-        if value is not None and (value < timedelta(0) or (value == timedelta(0) and name in {"max_duration", "idempotency_ttl"})):
+        if value is not None and (
+            value < timedelta(0) or (value == timedelta(0) and name in {"max_duration", "idempotency_ttl"})
+        ):
             msg = f"{name}= must be positive."
             raise InvalidArgumentError(msg)
     tags = options.get("tags") or ()

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapter.core.flags import FlagSource
-from adapter.core.registry import Registry
+from adapter.core.parts import Parts
 from adapter.core.scheduling import JobSpec, ScheduleOptions, Scheduler
 from adapter.domain.errors import InvalidArgumentError, UnknownExecutorError
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.routing import EVERY_TASK, Flags, Route, Step, can_run, kill_switch
 from adapter.store import flags as store
-from adapter.store.database import Database
 from adapter.store.steps import run
-from adapter.store.wakeup import DISPATCH, FLAGS, Notifier
+from adapter.store.wakeup import DISPATCH, FLAGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +29,13 @@ class Explanation:
 class Steering:
     """Reads and turns flags. Every change needs a reason and is written down with its actor."""
 
-    def __init__(
-        self,
-        database: Database,
-        registry: Registry,
-        flags: FlagSource,
-        scheduler: Scheduler,
-        notifier: Notifier,
-        executors: list[str],
-    ) -> None:
-        self._database = database
-        self._registry = registry
+    def __init__(self, parts: Parts, flags: FlagSource, scheduler: Scheduler) -> None:
+        self._database = parts.database
+        self._registry = parts.registry
         self._flags = flags
         self._scheduler = scheduler
-        self._notifier = notifier
-        self._executors = executors
+        self._notifier = parts.notifier
+        self._executors = parts.executors.names
 
     async def current(self) -> Flags:
         """Return every switch there is, read now."""
@@ -61,7 +52,14 @@ class Steering:
         return Explanation(task, route, steps)
 
     async def kill(
-        self, task: str, *, to: str, reason: str, actor: str, source: str = "api", expected_version: int | None = None
+        self,
+        task: str,
+        *,
+        to: str,
+        reason: str,
+        actor: str,
+        source: str = "api",
+        expected_version: int | None = None,
     ) -> None:
         """Send every new job of ``task`` (``*``: of every task) to one executor, whatever else says."""
         to = self._known(to)
@@ -92,7 +90,7 @@ class Steering:
         """
         to = self._known(to)
         self._check_task(task)
-        if not 0 <= percent <= 100 or abs(percent * 1000 - round(percent * 1000)) > 1e-6:  # noqa: PLR2004
+        if not 0 <= percent <= 100 or abs(percent * 1000 - round(percent * 1000)) > 1e-6:
             msg = "percent must be from 0 to 100, in steps of 0.001."
             raise InvalidArgumentError(msg)
         if task != EVERY_TASK:
@@ -104,7 +102,14 @@ class Steering:
         lists = {"allow": allow or [], "deny": deny or [], "when": dict(when or {})}
         value = {"percent": percent, "hash_by": by or "tag", "detail": {k: v for k, v in lists.items() if v}}
         await self._change(
-            "rollout", task, to, value, reason=reason, actor=actor, source=source, expected_version=expected_version
+            "rollout",
+            task,
+            to,
+            value,
+            reason=reason,
+            actor=actor,
+            source=source,
+            expected_version=expected_version,
         )
 
     async def clear(
@@ -112,7 +117,14 @@ class Steering:
     ) -> dict[str, Any] | None:
         """Take a flag away; returns what it was, None when there was none."""
         return await self._change(
-            kind, task, executor_name(executor), None, reason=reason, actor=actor, source=source, expected_version=None
+            kind,
+            task,
+            executor_name(executor),
+            None,
+            reason=reason,
+            actor=actor,
+            source=source,
+            expected_version=None,
         )
 
     async def _change(

@@ -61,7 +61,9 @@ def policy_of(task: str, *, runs_locally: bool, options: TaskOptions) -> TaskPol
     values: dict[str, Any] = dict(options)
     queue = values.pop("queue", DEFAULT_QUEUE)
     values["queue"] = queue if isinstance(queue, Queue) else Queue(queue)
-    values["remote_ids"] = {executor_name(name): remote for name, remote in values.pop("remote_id", {}).items()}
+    values["remote_ids"] = {
+        executor_name(name): remote for name, remote in values.pop("remote_id", {}).items()
+    }
     for name in ("executor", "fallback", "safe_executor", "on_rejected"):
         if values.get(name) is not None:
             values[name] = executor_name(values[name])

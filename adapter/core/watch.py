@@ -33,7 +33,7 @@ class Watch:
             self._ended.set()
             self._ended = asyncio.Event()
 
-    async def wait(self, job_id: UUID, timeout: timedelta | None) -> Job:  # noqa: ASYNC109 - the promise of result()
+    async def wait(self, job_id: UUID, timeout: timedelta | None) -> Job:
         """Return the job once it has ended.
 
         Raises:

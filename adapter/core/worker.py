@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -21,16 +22,14 @@ from uuid_utils.compat import uuid7
 from adapter.core.completion import Completer, Done
 from adapter.core.context import JobContext
 from adapter.core.heartbeat import FENCE_AT, Heartbeat
-from adapter.core.outcomes import Observers
-from adapter.core.registry import Registry, TaskDefinition
+from adapter.core.parts import Parts
+from adapter.core.registry import TaskDefinition
 from adapter.core.runner import Interruption, run_try
-from adapter.domain.clock import Clock
 from adapter.domain.job import Job
 from adapter.domain.outcome import Lease, Returned, Stopped
 from adapter.store import processes, upkeep
 from adapter.store.claims import claim, claim_limited
-from adapter.store.database import Database
-from adapter.store.wakeup import CANCEL, DISPATCH, FINISHED, FLAGS, INBOX, Notifier
+from adapter.store.wakeup import CANCEL, DISPATCH, FINISHED, FLAGS, INBOX
 
 logger = logging.getLogger("adapter.worker")
 
@@ -75,24 +74,20 @@ class Worker:
 
     def __init__(
         self,
-        database: Database,
-        registry: Registry,
-        notifier: Notifier,
-        observers: Observers,
-        clock: Clock,
+        parts: Parts,
         options: WorkerOptions,
         schedule: Callable[..., Awaitable[Any]] | None = None,
     ) -> None:
         self.options = options
         #: Made per process start, never reused: with a claim's number it is the lease.
         self.id = UUID(str(uuid7()))
-        self._database = database
-        self._registry = registry
-        self._notifier = notifier
-        self._observers = observers
-        self._clock = clock
+        self._database = parts.database
+        self._registry = parts.registry
+        self._notifier = parts.notifier
+        self._observers = parts.observers
+        self._clock = parts.clock
         self._schedule = schedule
-        self._completer = Completer(database, registry, notifier, observers, clock)
+        self._completer = Completer(parts)
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="adapter-job")
         self._tries: dict[UUID, Try] = {}
         self._wake = asyncio.Event()
@@ -126,8 +121,8 @@ class Worker:
             self.id,
             self.options.lease,
             self._clock,
-            on_canceled=lambda ids: loop.call_soon_threadsafe(self.cancel_tries, ids),
-            on_lost=lambda: loop.call_soon_threadsafe(self._fence),
+            on_canceled=functools.partial(loop.call_soon_threadsafe, self.cancel_tries),
+            on_lost=functools.partial(loop.call_soon_threadsafe, self._fence),
         )
         self._heartbeat.start()
 
@@ -202,7 +197,9 @@ class Worker:
                 order = self._free[turn:] + self._free[:turn]
                 jobs += await claim(conn, self._database.schema, lease, order, room)
             if self._limited and len(jobs) < room:
-                jobs += await claim_limited(conn, self._database.schema, lease, self._limited, room - len(jobs))
+                jobs += await claim_limited(
+                    conn, self._database.schema, lease, self._limited, room - len(jobs)
+                )
         for job in jobs:
             self._begin(job, lease)
         return len(jobs)
@@ -234,7 +231,9 @@ class Worker:
         current = Try(job, lease, JobContext(job, self._schedule))
         definition = self._registry.find(job.type)
         self._tries[job.id] = current
-        current.task = asyncio.get_running_loop().create_task(self._run(current, definition), name=f"job {job.id}")
+        current.task = asyncio.get_running_loop().create_task(
+            self._run(current, definition), name=f"job {job.id}"
+        )
 
     async def _run(self, current: Try, definition: TaskDefinition[Any, Any] | None) -> None:
         try:

@@ -66,7 +66,9 @@ class UnknownExecutorError(ConfigurationError):
     code = "unknown_executor"
 
     def __init__(self, name: str, known: list[str], where: str) -> None:
-        super().__init__(f"{where} names executor {name!r}, which is not configured. Known: {', '.join(known)}.")
+        super().__init__(
+            f"{where} names executor {name!r}, which is not configured. Known: {', '.join(known)}."
+        )
         self.name = name
 
 
@@ -82,7 +84,9 @@ class NotOpenError(ConfigurationError):
     code = "not_open"
 
     def __init__(self) -> None:
-        super().__init__("The adapter is not open. Use `async with adapter:` or `await adapter.open()` first.")
+        super().__init__(
+            "The adapter is not open. Use `async with adapter:` or `await adapter.open()` first."
+        )
 
 
 class RequestError(AdapterError):
@@ -278,7 +282,7 @@ class MalformedEventError(WebhookError):
     code = "malformed_event"
 
 
-class JobControl(AdapterError):
+class JobControl(AdapterError):  # noqa: N818 - a signal of the handler, not a fault
     """Raised inside a handler to steer what happens to its job."""
 
     code = "job_control"

@@ -219,7 +219,9 @@ def _through_circuit(
     if not is_open or (request.executor is not None and request.strict):
         return route
     if task.fallback is None:
-        steps.append(Step("circuit", None, f"{route.executor} is open and the task has no fallback: it waits"))
+        steps.append(
+            Step("circuit", None, f"{route.executor} is open and the task has no fallback: it waits")
+        )
         return Route(route.executor, f"{route.reason}; circuit open", blocked=True)
     steps.append(Step("circuit", task.fallback, f"{route.executor} is open: the task's fallback"))
     return Route(task.fallback, f"{route.reason}; circuit open, fallback")

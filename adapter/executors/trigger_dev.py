@@ -74,7 +74,9 @@ class TriggerDev:
         self._name = name
         self.project_ref = project_ref
         self._clock = clock or SystemClock()
-        self._budget = Budget(per_second=requests_per_minute / 60, burst=burst) if requests_per_minute else None
+        self._budget = (
+            Budget(per_second=requests_per_minute / 60, burst=burst) if requests_per_minute else None
+        )
         self._environment = environment or environment_of(secret_key, branch, parts.netloc.lower())
         headers = {"authorization": f"Bearer {secret_key}", "x-trigger-api-version": API_VERSION}
         if branch is not None:

@@ -172,9 +172,7 @@ async def finish(conn: Connection, schema: Schema, endings: Sequence[Ending]) ->
     return [job_from_row(row) for row in await fetch(conn, schema, _FINISH, {"rows": _dump(rows)})]
 
 
-async def give_back(
-    conn: Connection, schema: Schema, tries: Sequence[GivingBack]
-) -> dict[UUID, str]:
+async def give_back(conn: Connection, schema: Schema, tries: Sequence[GivingBack]) -> dict[UUID, str]:
     """Retry or return jobs in one statement; returns the queue of each that was given back.
 
     A spent try of a job that somebody wants canceled is not given back.

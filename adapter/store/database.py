@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, TypeAlias, cast
@@ -56,12 +56,12 @@ class DatabaseConfig:
             if url.startswith(dialect):
                 url = "postgresql://" + url.removeprefix(dialect)
         try:
-            given = conninfo_to_dict(url)
+            given: dict[str, Any] = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
             # The message of libpq can quote the URL, password and all.
             msg = "The database URL cannot be read. It should look like postgresql://user:password@host/name."
             raise StoreError(msg) from error.with_traceback(None)
-        return make_conninfo(**({"application_name": self.application} | _CONNECTION | given))
+        return make_conninfo("", **({"application_name": self.application} | _CONNECTION | given))
 
     @property
     def prepare_threshold(self) -> int | None:
@@ -92,6 +92,16 @@ class Schema:
         return f"{self.name}_wakeup"[:63]
 
 
+async def _check(conn: Connection) -> None:
+    """Refuse a connection that died while it was idle."""
+    await conn.execute("SELECT 1")
+
+
+async def _commit_durably(conn: Connection) -> None:
+    """No user code may start before its claim is flushed, whatever the server's default is."""
+    await conn.execute("SET synchronous_commit = on")
+
+
 class Database:
     """Owns the pool. Connections are in autocommit mode; `transaction` opens one explicitly."""
 
@@ -117,7 +127,8 @@ class Database:
             max_size=self.config.pool_size,
             timeout=10,
             open=False,
-            check=AsyncConnectionPool.check_connection if not self.config.transaction_pooler else None,
+            configure=None if self.config.transaction_pooler else _commit_durably,
+            check=None if self.config.transaction_pooler else _check,
             name=self.config.application,
         )
         await self._pool.open()
@@ -130,7 +141,7 @@ class Database:
             await pool.close()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection in autocommit mode.
 
         Raises:
@@ -142,7 +153,7 @@ class Database:
             yield conn
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self) -> AsyncGenerator[Connection]:
         """Lend a connection inside a transaction at READ COMMITTED."""
         async with self.connection() as conn, conn.transaction():
             yield conn

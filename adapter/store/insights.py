@@ -79,7 +79,7 @@ class Insights:
         Raises:
             InvalidArgumentError: the limit is not 1 to 100, or a cursor is none of ours.
         """
-        if not 1 <= wanted.limit <= 100:  # noqa: PLR2004 - Trigger.dev's page size
+        if not 1 <= wanted.limit <= 100:
             msg = "limit must be from 1 to 100."
             raise InvalidArgumentError(msg)
         statement = self.list_statement(wanted)
@@ -116,7 +116,11 @@ class Insights:
         conditions: list[ColumnElement[bool]] = []
         if statuses:
             conditions.append(c.status.in_(sorted(statuses)))
-        for column, values in (("type", wanted.types), ("executor", wanted.executors), ("queue", wanted.queues)):
+        for column, values in (
+            ("type", wanted.types),
+            ("executor", wanted.executors),
+            ("queue", wanted.queues),
+        ):
             if values:
                 conditions.append(c[column].in_(values))
         if wanted.tags:
@@ -136,7 +140,13 @@ class Insights:
             at = tuple_(*_place(cursor))
             conditions.append(place > at if backward else place < at)
         order = (c.created_at, c.id) if backward else (c.created_at.desc(), c.id.desc())
-        return select(*self._columns(table)).where(and_(true(), *conditions)).order_by(*order).limit(wanted.limit + 1)
+        statement: Select[Any] = select()
+        return (
+            statement.add_columns(*self._columns(table))
+            .where(and_(true(), *conditions))
+            .order_by(*order)
+            .limit(wanted.limit + 1)
+        )
 
     def _columns(self, table: Table) -> list[Any]:
         shared = [column.name for column in self._finished.c if column.name in self._open.c]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from alembic import command
@@ -67,25 +68,31 @@ def check(url: str, schema: str = "adapter") -> list[str]:
         if revision != head():
             return [f"the schema is at {revision or 'nothing'}, this version needs {head()}"]
         context = MigrationContext.configure(
-            connection,
-            opts={
-                "version_table_schema": schema,
-                "include_schemas": True,
-                "include_name": lambda name, kind, _parents: kind != "schema" or name == schema,
-                "include_object": lambda _thing, name, kind, reflected, _other: (
-                    not (kind == "table" and reflected and _unmanaged(name or ""))
-                ),
-            },
+            connection, opts={"version_table_schema": schema, **comparison(schema)}
         )
         return [repr(difference) for difference in compare_metadata(context, metadata_for(schema))]
 
 
-def _unmanaged(name: str) -> bool:
-    return name.startswith("worker_jobs_finished_") or name == "alembic_version"
+def comparison(schema: str) -> dict[str, Any]:
+    """Return alembic's options for comparing our schema and nothing else.
+
+    Partitions are made by the retention task, the version table by alembic.
+    """
+
+    def named(name: str | None, kind: str, _parents: object) -> bool:
+        return kind != "schema" or name == schema
+
+    def managed(_thing: object, name: str | None, kind: str, reflected: bool, _other: object) -> bool:  # noqa: FBT001
+        own = name is not None and (name.startswith("worker_jobs_finished_") or name == "alembic_version")
+        return not (kind == "table" and reflected and own)
+
+    return {"include_schemas": True, "include_name": named, "include_object": managed}
 
 
 def _current(connection: Connection, schema: str) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table_schema": schema}).get_current_revision()
+    return MigrationContext.configure(
+        connection, opts={"version_table_schema": schema}
+    ).get_current_revision()
 
 
 def _config(connection: Connection | None, schema: str) -> Config:
@@ -96,7 +103,7 @@ def _config(connection: Connection | None, schema: str) -> Config:
 
 
 @contextmanager
-def _connected(url: str, schema: str) -> Iterator[Connection]:
+def _connected(url: str, schema: str) -> Generator[Connection]:
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,50}", schema):
         msg = f"{schema!r} cannot be a schema's name here: lower-case letters, digits and underscores, at most 51."
         raise SchemaError(msg)

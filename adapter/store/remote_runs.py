@@ -106,14 +106,20 @@ class Cursor:
 
 
 async def page(
-    conn: Connection, schema: Schema, executor: str, after: Cursor, until: datetime, limit: int
+    conn: Connection, schema: Schema, executor: str, *, after: Cursor, until: datetime, limit: int
 ) -> list[KnownRun]:
     """Return the next runs that are not known to have ended, oldest first."""
     rows = await fetch(
         conn,
         schema,
         _PAGE,
-        {"executor": executor, "after_at": after.at, "after_id": after.run_id, "until": until, "limit": limit},
+        {
+            "executor": executor,
+            "after_at": after.at,
+            "after_id": after.run_id,
+            "until": until,
+            "limit": limit,
+        },
     )
     return [
         KnownRun(

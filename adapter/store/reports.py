@@ -111,13 +111,16 @@ RETURNING *
 """
 
 #: The remote let it expire before the job's own expiry: it is known never to have started.
-_EXPIRED_THERE: LiteralString = """
+_EXPIRED_THERE: LiteralString = (
+    """
 WITH moved AS (
   UPDATE {s}.worker_jobs_open SET epoch = epoch + 1, status = 'PENDING', waiting_for = NULL,
     submit_state = 'never', submit_tries = 0, first_try_at = NULL, next_try_at = now(),
     remote_run_id = NULL, remote_status = NULL, remote_attempt = NULL, remote_event_at = NULL,
     remote_rank = 0, remote_environment = NULL, confirm_at = NULL, updated_at = now()
-  WHERE """ + _HOLDS + """ AND started IS NULL AND (expires_at IS NULL OR expires_at > now())
+  WHERE """
+    + _HOLDS
+    + """ AND started IS NULL AND (expires_at IS NULL OR expires_at > now())
     AND NOT cancel_requested AND recall_id IS NULL
   RETURNING *
 ), noted AS (
@@ -129,9 +132,9 @@ WITH moved AS (
 )
 SELECT * FROM moved
 """
+)
 
-_START: LiteralString = (
-    """
+_START: LiteralString = """
 WITH moved AS (
   UPDATE {s}.worker_jobs_open SET
     status = 'EXECUTING', waiting_for = NULL, remote_run_id = %(run_id)s, submit_state = 'accepted',
@@ -150,7 +153,6 @@ WITH moved AS (
 )
 SELECT * FROM moved
 """
-)
 
 _STRANGER: LiteralString = """
 WITH known AS (
@@ -211,13 +213,15 @@ class Report:
         }
 
 
-async def _moved(conn: Connection, schema: Schema, template: LiteralString, parameters: dict[str, Any]) -> Job | None:
+async def _moved(
+    conn: Connection, schema: Schema, template: LiteralString, parameters: dict[str, Any]
+) -> Job | None:
     rows = await fetch(conn, schema, template, parameters)
     return job_from_row(rows[0]) if rows else None
 
 
 async def accepted(
-    conn: Connection, schema: Schema, job_id: UUID, epoch: int, executor: str, run_id: str
+    conn: Connection, schema: Schema, *, job_id: UUID, epoch: int, executor: str, run_id: str
 ) -> Job | None:
     """Bind the run that a submit came back with; None when the row is not this run's any more."""
     parameters = {"id": job_id, "epoch": epoch, "executor": executor, "run_id": run_id}
@@ -245,7 +249,7 @@ async def expired_there(conn: Connection, schema: Schema, report: Report) -> Job
 
 
 async def start(
-    conn: Connection, schema: Schema, job_id: UUID, epoch: int, run_id: str, attempt: int, rank: int
+    conn: Connection, schema: Schema, *, job_id: UUID, epoch: int, run_id: str, attempt: int, rank: int
 ) -> Job | None:
     """The start fence: bind the run and let it begin. None is a refusal."""
     parameters = {"id": job_id, "epoch": epoch, "run_id": run_id, "attempt": attempt, "rank": rank}
@@ -253,10 +257,23 @@ async def start(
 
 
 async def stranger(
-    conn: Connection, schema: Schema, *, job_id: UUID, epoch: int, executor: str, run_id: str, environment: str | None
+    conn: Connection,
+    schema: Schema,
+    *,
+    job_id: UUID,
+    epoch: int,
+    executor: str,
+    run_id: str,
+    environment: str | None,
 ) -> None:
     """Record a run that is not the job's: it is wanted canceled, and never applied."""
-    parameters = {"id": job_id, "epoch": epoch, "executor": executor, "run_id": run_id, "environment": environment}
+    parameters = {
+        "id": job_id,
+        "epoch": epoch,
+        "executor": executor,
+        "run_id": run_id,
+        "environment": environment,
+    }
     await fetch(conn, schema, _STRANGER, parameters)
 
 

@@ -66,7 +66,9 @@ async def assume_not_started(
     return job_from_row(rows[0]) if rows else None
 
 
-async def assume_lost(conn: Connection, schema: Schema, job_id: UUID, *, reason: str, actor: str) -> Job | None:
+async def assume_lost(
+    conn: Connection, schema: Schema, job_id: UUID, *, reason: str, actor: str
+) -> Job | None:
     """End the job as an orphan: if its run reports after all, that still counts."""
     rows = await fetch(conn, schema, _LOST, {"id": job_id, "reason": reason, "actor": actor})
     return job_from_row(rows[0]) if rows else None

@@ -7,7 +7,7 @@ async or sync. So there is no second copy of the scheduling code for code withou
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, LiteralString, TypeAlias, TypeVar
@@ -70,7 +70,8 @@ async def run(conn: Connection, schema: Schema, steps: Steps[T]) -> T:
 async def run_within(caller: AsyncCaller, schema: Schema, steps: Steps[T]) -> T:
     """Carry the steps out in the caller's transaction; it commits or rolls back with the caller's data."""
     if isinstance(caller, psycopg.AsyncConnection):
-        _refuse_autocommit(caller.autocommit, caller.info.transaction_status)
+        if caller.autocommit:
+            _refuse_idle(caller.info.transaction_status)
         return await _drive_psycopg(caller, schema, steps)
     conn = await caller.connection() if isinstance(caller, AsyncSession) else caller
     _check_driver(conn.dialect.driver)
@@ -89,7 +90,8 @@ async def run_within(caller: AsyncCaller, schema: Schema, steps: Steps[T]) -> T:
 def run_within_sync(caller: SyncCaller, schema: Schema, steps: Steps[T]) -> T:
     """Carry the steps out in the transaction of a caller without an event loop."""
     if isinstance(caller, psycopg.Connection):
-        _refuse_autocommit(caller.autocommit, caller.info.transaction_status)
+        if caller.autocommit:
+            _refuse_idle(caller.info.transaction_status)
     else:
         caller = caller.connection() if isinstance(caller, Session) else caller
         _check_driver(caller.dialect.driver)
@@ -126,8 +128,8 @@ async def _drive_psycopg(conn: psycopg.AsyncConnection[Any], schema: Schema, ste
             return done.value
 
 
-def _refuse_autocommit(autocommit: bool, status: psycopg.pq.TransactionStatus) -> None:
-    if autocommit and status == psycopg.pq.TransactionStatus.IDLE:
+def _refuse_idle(status: psycopg.pq.TransactionStatus) -> None:
+    if status == psycopg.pq.TransactionStatus.IDLE:
         msg = (
             "within= was given a connection in autocommit mode outside of a transaction, so the job "
             "would not commit with your data. Open one with `async with conn.transaction():`."
@@ -141,7 +143,14 @@ def _check_driver(driver: str) -> None:
         raise InvalidArgumentError(msg)
 
 
-def after_commit(caller: AsyncCaller | SyncCaller, then: Any) -> bool:
+def _ignoring_argument(then: Callable[[], object]) -> Callable[[object], None]:
+    def call(_session_or_connection: object) -> None:
+        then()
+
+    return call
+
+
+def after_commit(caller: AsyncCaller | SyncCaller, then: Callable[[], object]) -> bool:
     """Call ``then()`` once after the caller's transaction has committed; False when that cannot be known.
 
     SQLAlchemy tells; plain psycopg has no such event.
@@ -152,7 +161,7 @@ def after_commit(caller: AsyncCaller | SyncCaller, then: Any) -> bool:
     elif isinstance(caller, Session):
         session = caller
     if session is not None:
-        event.listen(session, "after_commit", lambda _session: then(), once=True)  # pyright: ignore[reportUnknownLambdaType]
+        event.listen(session, "after_commit", _ignoring_argument(then), once=True)
         return True
     conn: SqlalchemyConnection | None = None
     if isinstance(caller, AsyncSqlalchemyConnection):
@@ -160,6 +169,6 @@ def after_commit(caller: AsyncCaller | SyncCaller, then: Any) -> bool:
     elif isinstance(caller, SqlalchemyConnection):
         conn = caller
     if conn is not None:
-        event.listen(conn, "commit", lambda _conn: then(), once=True)  # pyright: ignore[reportUnknownLambdaType]
+        event.listen(conn, "commit", _ignoring_argument(then), once=True)
         return True
     return False

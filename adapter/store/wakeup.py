@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import LiteralString
 
 import psycopg
+from psycopg import sql
 
+from adapter.domain.clock import Clock
 from adapter.store.database import Connection, Database, Schema, fetch
 
 logger = logging.getLogger("adapter.wakeup")
@@ -34,8 +36,9 @@ INBOX = "!inbox"
 class Notifier:
     """Collects what happened in this process and tells the others, soon and seldom."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
         self._topics: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._local: list[Callable[[set[str]], None]] = []
@@ -64,7 +67,7 @@ class Notifier:
                 # A hint that was lost is found by the poll.
                 logger.debug("a notification was not sent: %s", type(error).__name__)
                 return
-            await asyncio.sleep(_QUIET_S)
+            await self._clock.sleep(_QUIET_S)
 
     async def drain(self) -> None:
         """Wait until what was poked is sent."""
@@ -95,8 +98,9 @@ def decode_topics(payload: str) -> set[str]:
 class Listener:
     """Hears what other processes poke. While it cannot listen, ``is_listening`` is False: poll faster."""
 
-    def __init__(self, database: Database, on_topics: Callable[[set[str]], None]) -> None:
+    def __init__(self, database: Database, clock: Clock, on_topics: Callable[[set[str]], None]) -> None:
         self._database = database
+        self._clock = clock
         self._on_topics = on_topics
         self.is_listening = False
 
@@ -119,13 +123,13 @@ class Listener:
                 finally:
                     self.is_listening = False
                     await conn.close()
-            await asyncio.sleep(wait)
+            await self._clock.sleep(wait)
             wait = min(wait * 2, 5.0)
 
     async def _listen(self, conn: Connection) -> None:
         # A channel is an identifier here and a string in pg_notify; quoting makes them the same.
-        quoted = psycopg.sql.Identifier(self._database.schema.channel)
-        await conn.execute(psycopg.sql.SQL("LISTEN {}").format(quoted))
+        quoted = sql.Identifier(self._database.schema.channel)
+        await conn.execute(sql.SQL("LISTEN {}").format(quoted))
         self.is_listening = True
         # What happened before we listened is found by looking once.
         self._on_topics({"*"})
