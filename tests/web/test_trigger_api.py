@@ -316,7 +316,7 @@ async def test_a_packet_is_of_a_known_type_and_size_and_names_are_text(client: h
     assert (await client.put(url, content=b"x", headers={"content-type": "text/html"})).status_code == 415
     large = b"x" * (10 * 1024 * 1024 + 1)
     assert (await client.put(url, content=large, headers={"content-type": "text/plain"})).status_code == 413
-    for name in ("", "a%00", "a%0Ab", "x" * 513):
+    for name in ("", "a%00", "a%09b", "x" * 513):
         assert (await client.put(f"/api/v2/packets/{name}")).status_code == 400
 
 

@@ -15,7 +15,7 @@ from tests.web.conftest import KEY, OLD_SECRET, SECRET
 
 HOOK = "/api/trigger/webhook"
 CLAIM = "/api/trigger/claim"
-EVENT = {"type": "RUN_STARTED", "data": {"run": {"id": "run_1", "tags": []}}}
+EVENT: dict[str, Any] = {"type": "RUN_STARTED", "data": {"run": {"id": "run_1", "tags": []}}}
 
 
 def signed(adapter: Adapter, body: bytes, *, id_: str = "msg_1", secret: str = SECRET) -> dict[str, str]:
