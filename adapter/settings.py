@@ -102,6 +102,10 @@ class Settings(BaseModel):
     dispatch_wait_seconds: float = Field(
         default=2.0, ge=0, validation_alias=_from("ADAPTER_DISPATCH_WAIT_SECONDS")
     )
+    #: How long a job that a dispatcher was handing out waits after that dispatcher died, in seconds.
+    dispatch_lease_seconds: float = Field(
+        default=60, ge=2, validation_alias=_from("ADAPTER_DISPATCH_LEASE_SECONDS")
+    )
     #: How often remote jobs are compared with their remote, in seconds.
     reconcile_seconds: float = Field(default=300, ge=1, validation_alias=_from("ADAPTER_RECONCILE_SECONDS"))
 
