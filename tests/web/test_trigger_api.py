@@ -12,6 +12,7 @@ from adapter import Adapter
 from adapter.domain.identity import job_id_of, run_id_of
 from adapter.domain.job import Job
 from adapter.web.auth import AUDIENCE, ISSUER, make_public_token
+from adapter.web.trigger_api.packets import sign
 from tests.web.conftest import KEY
 
 HASH = "5e78863ed1ffb9fc66b1d61634b126bf8eb20267e7996297eeeb9b19c8c0f732"
@@ -309,6 +310,15 @@ async def test_a_url_is_good_for_one_verb_one_name_and_a_while(
     assert (await client.get(url)).status_code == 403
     get = (await client.get("/api/v2/packets/a%2Fb")).json()["presignedUrl"]
     assert (await client.get(get)).status_code == 404
+
+
+async def test_a_url_ends(adapter: Adapter, client: httpx.AsyncClient) -> None:
+    now = int(adapter.clock.now().timestamp())
+    for expires, status in ((now - 1, 403), (now + 60, 200)):
+        query = {"expires": str(expires), "signature": sign(KEY, "PUT", "a/b", expires).decode()}
+        headers = {"content-type": "application/json", "authorization": ""}
+        reply = await client.put("/api/v2/packet-store/a%2Fb", params=query, content=b"{}", headers=headers)
+        assert reply.status_code == status
 
 
 async def test_a_packet_is_of_a_known_type_and_size_and_names_are_text(client: httpx.AsyncClient) -> None:
