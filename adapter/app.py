@@ -47,6 +47,9 @@ R = TypeVar("R")
 #: More remote jobs than this in one call are left to the dispatcher.
 _AT_ONCE = 20
 
+#: Stands for "as it was" where None is a value.
+SAME: Any = object()
+
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
@@ -241,9 +244,16 @@ class Adapter(Assembly):
         return await self.canceler.cancel(job_id, reason=reason, actor=actor)
 
     async def replay_job(
-        self, job_id: UUID, *, actor: str = "application", **overrides: Unpack[ScheduleOptions]
+        self,
+        job_id: UUID,
+        *,
+        data: Any = SAME,
+        actor: str = "application",
+        **overrides: Unpack[ScheduleOptions],
     ) -> JobHandle[Any]:
         """Schedule a new job like this one, which names it; keys, tag, due time and ttl are not copied.
+
+        ``data``: another payload.
 
         Raises:
             JobNotFoundError: there is no such job.
@@ -264,7 +274,7 @@ class Adapter(Assembly):
             extra={"replay_of": str(job.id), "replayed_by": actor},
         )
         options.update(overrides)
-        return await self.schedule_job(job.type, job.data, **options)
+        return await self.schedule_job(job.type, job.data if data is SAME else data, **options)
 
     async def resolve_job(
         self, job_id: UUID, *, assume: Literal["not-started", "lost"], reason: str, actor: str

@@ -23,6 +23,7 @@ from adapter.core.loops import Loop, Loops
 from adapter.core.maintenance import Maintenance
 from adapter.core.outcomes import Observers
 from adapter.core.parts import Parts
+from adapter.core.reading import Reader
 from adapter.core.reconcile import Reconciler
 from adapter.core.registry import Registry
 from adapter.core.scheduling import Scheduler
@@ -119,10 +120,18 @@ class Assembly:
         )
         self.budgets = Budgets(self.database, self.clock)
         self.applier = Applier(self._parts)
-        self.canceler = Canceler(self._parts, self.applier, self.budgets)
-        self.inbox = Inbox(self._parts, self.applier, self.budgets)
-        self.reconciler = Reconciler(self._parts, self.applier, self.canceler, self.budgets)
-        self.dispatcher = Dispatcher(self._parts, self._flags, self.applier, self.budgets)
+        reader = Reader(self._parts, self.applier, self.budgets)
+        self.canceler = Canceler(self._parts, reader, self.budgets)
+        self.inbox = Inbox(self._parts, self.applier, reader)
+        self.reconciler = Reconciler(self._parts, self.applier, reader, self.budgets)
+        self.dispatcher = Dispatcher(
+            self._parts,
+            self._flags,
+            self.applier,
+            reader,
+            self.budgets,
+            lease=timedelta(seconds=self.settings.dispatch_lease_seconds),
+        )
         self.steering = Steering(self._parts, self._flags, self.scheduler)
         self.maintenance = Maintenance(self._parts, timedelta(seconds=self.settings.worker_lease_seconds))
         self.watch = Watch(self.database, self.clock)

@@ -6,13 +6,12 @@ import logging
 from datetime import timedelta
 from uuid import UUID
 
-from adapter.core.applying import Applier, report_of
 from adapter.core.budget import Budgets
 from adapter.core.parts import Parts
+from adapter.core.reading import Reader
 from adapter.domain.errors import ExecutorError, JobNotFoundError
 from adapter.domain.job import LOCAL, Job, JobStatus
-from adapter.executors.base import Executor, RemoteRun
-from adapter.store import jobs, remote_runs
+from adapter.store import jobs
 from adapter.store.wakeup import CANCEL, FINISHED
 
 logger = logging.getLogger("adapter.cancel")
@@ -23,10 +22,10 @@ _AT_ONCE = timedelta(seconds=5)
 class Canceler:
     """Carries out what somebody wants canceled."""
 
-    def __init__(self, parts: Parts, applier: Applier, budgets: Budgets) -> None:
+    def __init__(self, parts: Parts, reader: Reader, budgets: Budgets) -> None:
         self._database = parts.database
         self._executors = parts.executors
-        self._applier = applier
+        self._reader = reader
         self._budgets = budgets
         self._notifier = parts.notifier
         self._observers = parts.observers
@@ -65,21 +64,7 @@ class Canceler:
             return
         try:
             await executor.cancel(run_id)
-            await self.see(executor, job.id, job.epoch, run_id)
+            await self._reader.read(executor, job.id, job.epoch, run_id)
         except ExecutorError as error:
             fields = {"job_id": str(job.id), "executor": job.executor, "run_id": run_id}
             logger.warning("a cancel is not confirmed yet: %s", error, extra=fields)
-
-    async def see(self, executor: Executor, job_id: UUID, epoch: int, run_id: str) -> RemoteRun | None:
-        """Retrieve a run and apply what it shows; a run that has ended is remembered as ended."""
-        async with self._database.connection() as conn:
-            began = await remote_runs.database_now(conn, self._database.schema)
-        await self._budgets.take(executor, "reads")
-        run = await executor.retrieve(run_id)
-        if run is None:
-            return None
-        await self._applier.apply(job_id, epoch, executor.name, report_of(run, began))
-        if run.status.is_terminal:
-            async with self._database.connection() as conn:
-                await remote_runs.ended(conn, self._database.schema, executor.name, run_id, run.status.value)
-        return run

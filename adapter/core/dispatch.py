@@ -16,22 +16,21 @@ import psycopg
 from psycopg_pool import PoolTimeout
 from uuid_utils.compat import uuid7
 
-from adapter.core.applying import Applier, report_of
+from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.flags import FlagSource
 from adapter.core.parts import Parts
-from adapter.domain.clock import Clock
+from adapter.core.reading import Reader
 from adapter.domain.errors import (
     ExecutorError,
     NotSentError,
     RejectedError,
     ThrottledError,
 )
-from adapter.domain.identity import epoch_tag
 from adapter.domain.job import LOCAL, Job
 from adapter.domain.routing import EVERY_TASK, Flags, can_run, kill_switch
 from adapter.domain.task import DEFAULT_QUEUE, TaskPolicy
-from adapter.executors.base import Executor, RemoteRun, RunFilter, Submission
+from adapter.executors.base import Executor, Submission
 from adapter.store import outbox
 from adapter.store.outbox import Outgoing
 from adapter.store.steps import run
@@ -39,7 +38,8 @@ from adapter.store.wakeup import DISPATCH, FINISHED
 
 logger = logging.getLogger("adapter.dispatch")
 
-#: How long a dispatcher may hold a row; longer than any call to a remote can last.
+#: How long a dispatcher may hold a row; longer than any call to a remote can last. (Shorter is safe as
+#: well: whoever takes over repeats the call under the same keys.)
 LEASE = timedelta(seconds=60)
 #: No submit starts later than this after the epoch's first try: the remote answers repeats for 24 h.
 RESUBMIT_WITHIN = timedelta(hours=20)
@@ -57,13 +57,24 @@ def backoff(tries: int, *, longest: float = 60.0) -> timedelta:
 class Dispatcher:
     """Works the outbox of every configured executor."""
 
-    def __init__(self, parts: Parts, flags: FlagSource, applier: Applier, budgets: Budgets) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        flags: FlagSource,
+        applier: Applier,
+        reader: Reader,
+        budgets: Budgets,
+        *,
+        lease: timedelta = LEASE,
+    ) -> None:
         self._database = parts.database
         self._registry = parts.registry
         self._flags = flags
         self._executors = parts.executors
         self._applier = applier
+        self._reader = reader
         self._budgets = budgets
+        self._lease = lease
         self._notifier = parts.notifier
         self._observers = parts.observers
         self._clock = parts.clock
@@ -115,7 +126,7 @@ class Dispatcher:
                     executor=name,
                     environment=executor.environment,
                     lease=lease,
-                    lease_for=LEASE,
+                    lease_for=self._lease,
                     limit=limit,
                     held=held.get(name, []),
                     flags_version=flags.version,
@@ -176,7 +187,7 @@ class Dispatcher:
         if not row.first and (row.job.cancel_requested or row.recalled or too_late):
             await self._look_up(executor, row)
             return
-        if not await self._budgets.take(executor, "dispatch", longest=LEASE / 4):
+        if not await self._budgets.take(executor, "dispatch", longest=self._lease / 4):
             await self._not_sent(row, timedelta(seconds=1))
             return
         try:
@@ -251,28 +262,13 @@ class Dispatcher:
     async def _look_up(self, executor: Executor, row: Outgoing) -> None:
         """Ask for the epoch's run by its tag. Not finding it proves nothing: the row stays unknown."""
         try:
-            found = await find_runs(executor, self._budgets, row.job, self._clock)
+            found = await self._reader.find(executor, row.job)
+            await self._reader.adopt(executor, row.job, found)
         except ExecutorError as error:
             await self._unknown(row, f"could not be looked up: {error}")
             return
         if not found:
             await self._unknown(row, "it may be too late to submit it again, and it is in no list")
-            return
-        for each in found:
-            await self._applier.accepted(
-                row.job.id, row.job.epoch, executor.name, each.run_id, executor.environment
-            )
-            await self._applier.apply(row.job.id, row.job.epoch, executor.name, report_of(each, None))
-
-
-async def find_runs(executor: Executor, budgets: Budgets, job: Job, clock: Clock) -> list[RemoteRun]:
-    """Return the runs that carry the tag of the job's epoch, the oldest first."""
-    if not executor.capabilities.lookup:
-        return []
-    await budgets.take(executor, "reads")
-    since = (job.created_at or clock.now()) - timedelta(hours=1)
-    page = await executor.list_runs(RunFilter(since=since, tags=(epoch_tag(job.id, job.epoch),)))
-    return list(reversed(page.runs))
 
 
 def _submission(row: Outgoing, policy: TaskPolicy, executor: Executor) -> Submission:

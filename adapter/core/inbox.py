@@ -11,9 +11,9 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from adapter.core.applying import Applier, report_of
-from adapter.core.budget import Budgets
+from adapter.core.applying import Applier
 from adapter.core.parts import Parts
+from adapter.core.reading import Reader
 from adapter.core.remote_events import RemoteEvent, parse_event
 from adapter.domain.errors import ExecutorError, MalformedEventError
 from adapter.domain.job import Job
@@ -34,11 +34,11 @@ SELECT job_id, epoch FROM {s}.remote_runs WHERE executor = %(executor)s AND run_
 class Inbox:
     """Takes webhooks in, and works them off."""
 
-    def __init__(self, parts: Parts, applier: Applier, budgets: Budgets) -> None:
+    def __init__(self, parts: Parts, applier: Applier, reader: Reader) -> None:
         self._database = parts.database
         self._executors = parts.executors
         self._applier = applier
-        self._budgets = budgets
+        self._reader = reader
         self._notifier = parts.notifier
         self._clock = parts.clock
         self._wake = asyncio.Event()
@@ -141,16 +141,9 @@ class Inbox:
         executor = self._executors.get(job.executor or "")
         if executor is None or job.remote_run_id is None or executor.environment != job.remote_environment:
             return None
-        async with self._database.connection() as conn:
-            began = await remote_runs.database_now(conn, self._database.schema)
-        if not await self._budgets.take(executor, "reads", longest=timedelta(seconds=5)):
-            return None
         try:
-            run = await executor.retrieve(job.remote_run_id)
+            return (await self._reader.read(executor, job.id, job.epoch, job.remote_run_id)).applied
         except ExecutorError as error:
             fields = {"job_id": str(job.id), "executor": job.executor, "run_id": job.remote_run_id}
             logger.info("could not confirm: %s", error, extra=fields)
             return None
-        if run is None:
-            return None
-        return await self._applier.apply(job.id, job.epoch, executor.name, report_of(run, began))

@@ -25,13 +25,12 @@ class Orphans:
         self._applier = applier
         self._limit = _FEW
         self._given_up = 0
-        self._dry_run = False
         self.why_stopped: str | None = None
 
-    def begin(self, total: int, *, dry_run: bool) -> None:
+    def begin(self, total: int) -> None:
         """Start a pass over ``total`` runs."""
         self._limit = max(_FEW, int(total * _SHARE))
-        self._given_up, self._dry_run, self.why_stopped = 0, dry_run, None
+        self._given_up, self.why_stopped = 0, None
 
     async def missing(self, executor: str, known: KnownRun) -> bool | None:
         """A retrieve did not find the run. True: its job was given up; None: the pass must stop.
@@ -39,8 +38,6 @@ class Orphans:
         The job ends as SYSTEM_FAILURE, keeps its idempotency key, and takes its run's end back if that
         is reported after all.
         """
-        if self._dry_run:
-            return False
         schema = self._database.schema
         async with self._database.connection() as conn:
             if not await remote_runs.missing(conn, schema, executor, known.run_id):

@@ -17,10 +17,9 @@ from uuid_utils.compat import uuid7
 
 from adapter.core.applying import Applier, report_of
 from adapter.core.budget import Budgets
-from adapter.core.canceling import Canceler
-from adapter.core.dispatch import find_runs
 from adapter.core.orphans import Orphans
 from adapter.core.parts import Parts
+from adapter.core.reading import Reader
 from adapter.domain.errors import ExecutorError
 from adapter.domain.identity import epoch_tag
 from adapter.domain.outcome import Applied
@@ -78,11 +77,11 @@ Progress = Callable[[int, int], None]
 class Reconciler:
     """Compares every run we know of with what its remote says."""
 
-    def __init__(self, parts: Parts, applier: Applier, canceler: Canceler, budgets: Budgets) -> None:
+    def __init__(self, parts: Parts, applier: Applier, reader: Reader, budgets: Budgets) -> None:
         self._database = parts.database
         self._executors = parts.executors
         self._applier = applier
-        self._canceler = canceler
+        self._reader = reader
         self._budgets = budgets
         self._clock = parts.clock
         self._orphans = Orphans(parts.database, applier)
@@ -118,7 +117,7 @@ class Reconciler:
             total = await remote_runs.count_open(conn, schema, executor.name)
             until = await remote_runs.database_now(conn, schema)
         logger.info("found %d unfinished jobs at %s", total, executor.name, extra={"executor": executor.name})
-        self._orphans.begin(total, dry_run=report.dry_run)
+        self._orphans.begin(total)
         cursor, done = Cursor(), 0
         while report.stopped is None:
             async with self._database.connection() as conn:
@@ -199,12 +198,15 @@ class Reconciler:
         return await self._retrieve(executor, known, report)
 
     async def _retrieve(self, executor: Executor, known: KnownRun, report: ReconcileReport) -> Verdict:
-        async with self._database.connection() as conn:
-            began = await remote_runs.database_now(conn, self._database.schema)
-        await self._budgets.take(executor, "reads")
         report.retrieves += 1
-        run = await executor.retrieve(known.run_id)
-        if run is None:
+        if report.dry_run:
+            run = await self._peek(executor, known.run_id)
+            if run is None:
+                return Verdict.UNKNOWN
+            same = run.remote_status == known.job_remote_status
+            return Verdict.IN_SYNC if same else Verdict.ADVANCED
+        seen = await self._reader.read(executor, known.job_id, known.epoch, known.run_id)
+        if seen.run is None:
             verdict = await self._orphans.missing(executor.name, known)
             if verdict is None:
                 report.stopped = self._orphans.why_stopped
@@ -213,10 +215,11 @@ class Reconciler:
                 report.orphaned.append(known.job_id)
                 return Verdict.ORPHANED
             return Verdict.UNKNOWN
-        if report.dry_run:
-            return Verdict.IN_SYNC if run.remote_status == known.job_remote_status else Verdict.ADVANCED
-        applied = await self._applier.apply(known.job_id, known.epoch, executor.name, report_of(run, began))
-        return Verdict.ADVANCED if applied is Applied.CHANGED else Verdict.IN_SYNC
+        return Verdict.ADVANCED if seen.applied is Applied.CHANGED else Verdict.IN_SYNC
+
+    async def _peek(self, executor: Executor, run_id: str) -> RemoteRun | None:
+        await self._budgets.take(executor, "reads")
+        return await executor.retrieve(run_id)
 
     async def _unwanted(
         self, executor: Executor, known: KnownRun, listed: RemoteRun | None, report: ReconcileReport
@@ -227,8 +230,8 @@ class Reconciler:
             await self._budgets.take(executor, "cancel")
             await executor.cancel(known.run_id)
         report.retrieves += 1
-        run = await self._canceler.see(executor, known.job_id, known.epoch, known.run_id)
-        if run is None and await self._orphans.gone(executor.name, known):
+        seen = await self._reader.read(executor, known.job_id, known.epoch, known.run_id)
+        if seen.run is None and await self._orphans.gone(executor.name, known):
             return Verdict.IN_SYNC
         return Verdict.CANCELED_AGAIN
 
@@ -249,12 +252,8 @@ class Reconciler:
                     report.count(Verdict.UNKNOWN)
                     continue
                 report.list_calls += 1
-                found = await find_runs(executor, self._budgets, job, self._clock)
-                if found and not report.dry_run:
-                    for run in found:
-                        await self._applier.accepted(
-                            job.id, job.epoch, executor.name, run.run_id, executor.environment
-                        )
-                        await self._applier.apply(job.id, job.epoch, executor.name, report_of(run, None))
+                found = await self._reader.find(executor, job)
+                if not report.dry_run:
+                    await self._reader.adopt(executor, job, found)
                 # Not found: the dispatcher submits it again under the same keys while that is safe.
                 report.count(Verdict.REDISPATCHED if found else Verdict.UNKNOWN)

@@ -149,6 +149,7 @@ class Registry:
     def __init__(self) -> None:
         self._tasks: dict[str, TaskDefinition[Any, Any]] = {}
         self._frozen = False
+        self._limits: dict[str, int | None] = {}
 
     def add(self, definition: TaskDefinition[Any, Any]) -> None:
         """Declare a task.
@@ -177,10 +178,15 @@ class Registry:
                 msg = f"Tasks {spellings[spelling]!r} and {task!r} would share the variable ADAPTER_EXECUTOR__{spelling}."
                 raise TaskDefinitionError(msg)
             spellings[spelling] = task
-        self.queue_limits()
+        self._limits = self._read_limits()
         self._frozen = True
 
+    @property
     def queue_limits(self) -> dict[str, int | None]:
+        """Every queue that tasks name, with its limit; complete once the registry is frozen."""
+        return self._limits
+
+    def _read_limits(self) -> dict[str, int | None]:
         """Return every queue that tasks name, with its limit.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
@@ -22,7 +22,8 @@ from adapter.domain.job import LOCAL, Job, JobStatus, NewJob, executor_name
 from adapter.domain.routing import Flags, Request, Route, Step, can_run, decide, explain
 from adapter.domain.task import RetryPolicy
 from adapter.store.jobs import find_held, insert
-from adapter.store.steps import Steps
+from adapter.store.processes import DECLARE_QUEUES
+from adapter.store.steps import Statement, Steps
 
 _MOST_TAGS, _LONGEST_TAG, _LONGEST_KEY = 10, 128, 2048
 _MOST_TRIES = 20
@@ -182,6 +183,7 @@ class Scheduler:
             flags = self._flags.fresh
             if flags is None:
                 flags = yield from self._flags.reading()
+            yield from self._declare_queues(each.job.queue for each in left.values())
             # Keys are taken in sorted order, so that two calls cannot wait for each other.
             jobs = sorted((self._routed(each, flags) for each in left.values()), key=_lock_order)
             result = yield from insert(jobs, flags.version)
@@ -196,6 +198,14 @@ class Scheduler:
         for job_id, twin in twin_of.items():
             done[job_id] = replace(done[twin], deduplicated=True)
         return [done[each.job.id] for each in planned]
+
+    def _declare_queues(self, queues: Iterable[str]) -> Steps[None]:
+        """Make queues known that no task names: a worker serves the queues it knows."""
+        strange = sorted(set(queues) - set(self._registry.queue_limits))
+        if strange:
+            yield Statement(
+                DECLARE_QUEUES, {"names": strange, "limits": [None] * len(strange), "declared": False}
+            )
 
     def _routed(self, planned: Planned, flags: Flags) -> NewJob:
         policy = planned.definition.policy

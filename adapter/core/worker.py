@@ -109,7 +109,9 @@ class Worker:
         """Look again: something was scheduled, or canceled. Called by the listener."""
         if CANCEL in topics and self._heartbeat is not None:
             self._heartbeat.hurry()
-        if topics - _NOT_QUEUES:
+        if queues := topics - _NOT_QUEUES:
+            if not queues <= {*self._free, *self._limited}:
+                self._queues_read_at = -_QUEUES_S
             self._wake.set()
 
     async def start(self) -> None:
@@ -138,7 +140,7 @@ class Worker:
                 pid=os.getpid(),
                 lease=self.options.lease,
             )
-            await processes.declare_queues(conn, schema, self._registry.queue_limits(), declared=True)
+            await processes.declare_queues(conn, schema, self._registry.queue_limits, declared=True)
 
     async def run(self) -> None:
         """Work until `stop`. Errors of the database are waited out."""

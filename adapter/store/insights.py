@@ -9,7 +9,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, and_, null, select, true, tuple_, union_all
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    Table,
+    Text,
+    and_,
+    cast,
+    null,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from adapter.domain.errors import InvalidArgumentError
@@ -124,7 +137,7 @@ class Insights:
             if values:
                 conditions.append(c[column].in_(values))
         if wanted.tags:
-            conditions += [c.tags.is_not(None), c.tags.overlap(list(wanted.tags))]
+            conditions += [c.tags.is_not(None), c.tags.op("&&")(cast(list(wanted.tags), ARRAY(Text)))]
         for column in ("tag", "user_id", "schedule_id", "batch_id"):
             value = getattr(wanted, column)
             if value is not None:

@@ -40,7 +40,7 @@ DELETE FROM {s}.workers w WHERE w.seen_at < now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open o WHERE o.worker_id = w.id AND o.status = 'EXECUTING')
 """
 
-_DECLARE_QUEUES: LiteralString = """
+DECLARE_QUEUES: LiteralString = """
 INSERT INTO {s}.job_queues AS q (name, concurrency_limit)
 SELECT n, l FROM unnest(%(names)s::text[], %(limits)s::int[]) AS u(n, l) ORDER BY n
 ON CONFLICT (name) DO UPDATE SET concurrency_limit = EXCLUDED.concurrency_limit
@@ -128,7 +128,7 @@ async def declare_queues(
 ) -> None:
     """Make queues known. ``declared``: these limits come from the registry and replace stored ones."""
     parameters = {"names": list(queues), "limits": list(queues.values()), "declared": declared}
-    await fetch(conn, schema, _DECLARE_QUEUES, parameters)
+    await fetch(conn, schema, DECLARE_QUEUES, parameters)
 
 
 async def queues(conn: Connection, schema: Schema) -> list[QueueState]:
