@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from uuid import UUID
 
 from adapter.assembly import Assembly
-from adapter.core.applying import rank_of
+from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
 from adapter.core.reconcile import Progress, ReconcileReport
 from adapter.core.registry import TaskDefinition, policies_from_mapping
@@ -22,7 +21,7 @@ from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobSta
 from adapter.domain.job import LOCAL, Job, JobStatus
 from adapter.domain.routing import Flags
 from adapter.store import jobs as job_store
-from adapter.store import reports, resolving
+from adapter.store import resolving
 from adapter.store.insights import JobEvent, JobFilter, JobPage
 from adapter.store.jobs import MOST_ROWS
 from adapter.store.steps import (
@@ -51,14 +50,6 @@ _AT_ONCE = 20
 SAME: Any = object()
 
 Notify = Literal["after_commit", "in_tx", "no"]
-
-
-@dataclass(frozen=True, slots=True)
-class StartClaim:
-    """The start fence's answer: whether this run may begin, and why not."""
-
-    claimed: bool
-    reason: str = ""
 
 
 class Adapter(Assembly):
@@ -184,17 +175,12 @@ class Adapter(Assembly):
         ]
 
     async def _submit_at_once(self, jobs: list[Job]) -> list[Job]:
-        """Try remote jobs right away, so that the caller usually gets a run id; bounded in time.
-
-        A try that takes longer goes on behind the caller's back: cutting it off would leave it unknown.
-        """
+        """Try remote jobs right away, so that the caller usually gets a run id; bounded in time."""
         remote = [job.id for job in jobs if job.status is JobStatus.PENDING and not job.deduplicated]
-        if not remote or len(remote) > _AT_ONCE or self.settings.dispatch_wait_seconds == 0:
+        wait = timedelta(seconds=self.settings.dispatch_wait_seconds)
+        if not remote or len(remote) > _AT_ONCE or not wait:
             return jobs
-        attempt = asyncio.get_running_loop().create_task(self.dispatcher.run_once(remote))
-        self._tries.add(attempt)
-        attempt.add_done_callback(self._tries.discard)
-        await asyncio.wait({attempt}, timeout=self.settings.dispatch_wait_seconds)
+        await self.dispatcher.try_now(remote, wait)
         async with self.database.connection() as conn:
             now = await run(conn, self.database.schema, job_store.by_ids(remote))
         return [now.get(job.id, job) for job in jobs]
@@ -383,21 +369,8 @@ class Adapter(Assembly):
         return "new" if fresh else "duplicate"
 
     async def claim_start(self, job_id: UUID, epoch: int, run_id: str, attempt: int) -> StartClaim:
-        """Answer the start fence: whether this run of this epoch may begin its user code.
-
-        One UPDATE that binds the run and sets EXECUTING; repeating it for the same run is fine.
-        """
-        rank = rank_of(JobStatus.EXECUTING, attempt)
-        async with self.database.connection() as conn:
-            schema = self.database.schema
-            started = await reports.start(
-                conn, schema, job_id=job_id, epoch=epoch, run_id=run_id, attempt=attempt, rank=rank
-            )
-            if started is not None:
-                return StartClaim(claimed=True)
-            job = await job_store.get(conn, schema, job_id)
-        self.observers.counts["start_refused"] += 1
-        return StartClaim(claimed=False, reason=_why_refused(job, epoch, run_id))
+        """Answer the start fence; see `StartFence.claim`."""
+        return await self.fence.claim(job_id, epoch, run_id, attempt)
 
     # ---- other faces -----------------------------------------------------------------------------
 
@@ -419,15 +392,3 @@ def _topics(jobs: Sequence[Job]) -> set[str]:
     fresh = [job for job in jobs if not job.deduplicated]
     topics = {job.queue for job in fresh if job.executor == LOCAL and job.status is JobStatus.QUEUED}
     return topics | ({DISPATCH} if any(job.status is JobStatus.PENDING for job in fresh) else set())
-
-
-def _why_refused(job: Job | None, epoch: int, run_id: str) -> str:
-    if job is None:
-        return "there is no such job"
-    if job.status.is_terminal:
-        return f"the job has ended: {job.status}"
-    if job.epoch != epoch:
-        return f"the job has moved on to epoch {job.epoch}"
-    if job.remote_run_id not in {None, run_id}:
-        return "another run has the job"
-    return "the job is being canceled or recalled"

@@ -16,6 +16,7 @@ from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
 from adapter.core.dispatch import Dispatcher
+from adapter.core.fence import StartFence
 from adapter.core.flags import FlagSource
 from adapter.core.inbox import Inbox
 from adapter.core.lifecycle import LifecycleSender
@@ -64,7 +65,6 @@ class Assembly:
         self.observers = Observers()
         self.executors = ExecutorSet({each.name: each for each in (*self._configured(), *executors)})
         self._opened = 0
-        self._tries: set[asyncio.Task[int]] = set()
         self._workers: list[Worker] = []
 
     @classmethod
@@ -120,6 +120,7 @@ class Assembly:
         )
         self.budgets = Budgets(self.database, self.clock)
         self.applier = Applier(self._parts)
+        self.fence = StartFence(self._parts)
         reader = Reader(self._parts, self.applier, self.budgets)
         self.canceler = Canceler(self._parts, reader, self.budgets)
         self.inbox = Inbox(self._parts, self.applier, reader)
@@ -201,8 +202,7 @@ class Assembly:
         self._opened -= 1
         if self._opened > 0:
             return
-        if self._tries:
-            await asyncio.wait(self._tries)
+        await self.dispatcher.drain()
         await self.notifier.drain()
         for executor in self.executors.by_name.values():
             await executor.close()

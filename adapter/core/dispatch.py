@@ -81,6 +81,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._tries: set[asyncio.Task[None]] = set()
 
     def heard(self, topics: set[str]) -> None:
         """Look again: something was scheduled, or a flag was turned."""
@@ -110,6 +111,28 @@ class Dispatcher:
                         await self._wake.wait()
                 except TimeoutError:
                     pass
+
+    async def try_now(self, jobs: Sequence[UUID], wait: timedelta) -> None:
+        """Try these jobs at once and wait for it no longer than ``wait``.
+
+        A try that takes longer goes on behind the caller's back: cutting it off would leave it unknown.
+        """
+        attempt = asyncio.get_running_loop().create_task(self._try_quietly(jobs), name="adapter-try-now")
+        self._tries.add(attempt)
+        attempt.add_done_callback(self._tries.discard)
+        await asyncio.wait({attempt}, timeout=wait.total_seconds())
+
+    async def _try_quietly(self, jobs: Sequence[UUID]) -> None:
+        try:
+            await self.run_once(jobs)
+        except (psycopg.Error, PoolTimeout) as error:
+            # The rows are committed: a dispatcher finds them.
+            logger.warning("jobs could not be tried at once: %s", type(error).__name__)
+
+    async def drain(self) -> None:
+        """Wait for the tries that `try_now` left behind."""
+        if self._tries:
+            await asyncio.wait(self._tries)
 
     async def run_once(self, only: Sequence[UUID] | None = None, limit: int = 100) -> int:
         """Try what is ready to be tried, or of that only some jobs; returns how many tries were made."""
