@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -12,6 +12,7 @@ import pytest
 from adapter.store import migrate
 from adapter.store.embedded import EmbeddedPostgres
 from tests import kit
+from tests.rig import Rig, rigged
 
 
 def pytest_configure() -> None:
@@ -92,3 +93,10 @@ def swept_database(request: pytest.FixtureRequest, broom_box: list[kit.Broom]) -
 def empty_database(postgres: kit.Server, make_database: Callable[[], str]) -> str:
     """URL of a new database without any table, for one test: a copy takes 0.3 s, so ask only for good reason."""
     return make_database()
+
+
+@pytest.fixture
+async def rig(database_url: str) -> AsyncGenerator[Rig]:
+    """An open adapter with the usual tasks, and an in-memory Trigger.dev."""
+    async with rigged(database_url) as made:
+        yield made

@@ -1,13 +1,15 @@
 """What tests share and pytest does not have to know of: servers, peers, the clean table list."""
 
+import asyncio
 import graphlib
+import inspect
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -18,6 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = "adapter"
 #: Tables whose rows come from a migration, and so outlive a test.
 SEEDED_TABLES = frozenset({"alembic_version", "finished_partitions", "flags_state"})
+
+#: Tables that refuse a DELETE; they are emptied only when a test has written to them.
+APPEND_ONLY_TABLES = frozenset({"flag_changes"})
+
+T = TypeVar("T")
 
 _OURS = ("ADAPTER_", "TRIGGER_", "PG", "DATABASE_")
 _KEPT = "ADAPTER_TEST_"
@@ -44,6 +51,11 @@ def own_setting(name: str) -> str | None:
     return os.environ.get(f"{_KEPT}{name}") or None
 
 
+def simulation_examples(default: int) -> int:
+    """How many stories the simulation tells, `SIMULATION_EXAMPLES`."""
+    return int(os.environ.get("SIMULATION_EXAMPLES") or default)
+
+
 def scrub_environment() -> None:
     """Forget what the surroundings say about any database or service: tests say it themselves."""
     for name in [name for name in os.environ if name.startswith(_OURS) and not name.startswith(_KEPT)]:
@@ -62,6 +74,20 @@ def pgbouncer() -> Path:
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     require(found, "PgBouncer is not installed: run `make setup-pgbouncer`")
     return Path(str(found))
+
+
+async def eventually(check: Callable[[], T | Awaitable[T]], *, within: float = 5.0) -> T:
+    """Return what ``check()`` returns as soon as that is true; fail when it is not in time."""
+    try:
+        async with asyncio.timeout(within):
+            while True:
+                found = check()
+                value = cast("T", await found if inspect.isawaitable(found) else found)
+                if value:
+                    return value
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"it did not become true within {within:g} s") from None
 
 
 class Server(Protocol):
@@ -120,8 +146,13 @@ class Broom:
             deletes = [
                 sql.SQL("DELETE FROM {}").format(sql.Identifier(self._schema, table))
                 for table in children_first(conn, self._schema)
+                if table not in APPEND_ONLY_TABLES
             ]
             self._statement = sql.SQL("; ").join(deletes)
+        for table in APPEND_ONLY_TABLES:
+            name = sql.Identifier(self._schema, table)
+            if conn.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(name)).fetchone() is not None:
+                conn.execute(sql.SQL("TRUNCATE {}").format(name))
         conn.execute(self._statement)
 
     def _connected(self) -> psycopg.Connection:
