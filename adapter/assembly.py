@@ -7,10 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Self
-
-import psycopg
-from psycopg_pool import PoolTimeout
+from typing import TYPE_CHECKING, Any, Self
 
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
@@ -32,7 +29,13 @@ from adapter.core.steering import Steering
 from adapter.core.watch import Watch
 from adapter.core.worker import Worker
 from adapter.domain.clock import Clock, SystemClock
-from adapter.domain.errors import ConfigurationError, SchemaError, StoreError, UnknownExecutorError
+from adapter.domain.errors import (
+    ConfigurationError,
+    NotOpenError,
+    SchemaError,
+    StoreError,
+    UnknownExecutorError,
+)
 from adapter.domain.job import LOCAL
 from adapter.domain.routing import EVERY_TASK
 from adapter.executors.base import Executor, ExecutorSet
@@ -47,6 +50,26 @@ from adapter.store.wakeup import FLAGS, Listener, Notifier
 logger = logging.getLogger("adapter")
 
 _PLACEHOLDERS = ("placeholder", "xxxx", "your-", "your_", "changeme", "<")
+
+_MADE_BY_OPEN = frozenset(
+    {
+        "applier",
+        "budgets",
+        "canceler",
+        "database",
+        "dispatcher",
+        "fence",
+        "inbox",
+        "insights",
+        "maintenance",
+        "notifier",
+        "packets",
+        "reconciler",
+        "scheduler",
+        "steering",
+        "watch",
+    }
+)
 
 
 class Assembly:
@@ -161,9 +184,17 @@ class Assembly:
                 logger.warning("%s", finding)
         except BaseException:
             self._opened -= 1
-            if hasattr(self, "database"):
+            if "database" in self.__dict__:
                 await self.database.close()
             raise
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Explain a part that is only there once the adapter has been opened."""
+            if name in _MADE_BY_OPEN:
+                raise NotOpenError
+            raise AttributeError(name)
 
     def _check(self) -> None:
         self.registry.freeze()
@@ -296,7 +327,7 @@ class Assembly:
         while True:
             try:
                 await self.reconciler.run_once()
-            except (psycopg.OperationalError, PoolTimeout, StoreError) as error:
+            except StoreError as error:
                 logger.warning("reconciliation has to wait: %s", type(error).__name__)
             await self.clock.sleep(self.settings.reconcile_seconds)
 
@@ -304,6 +335,6 @@ class Assembly:
         """Return what keeps this process from serving, by name; empty means nothing does."""
         try:
             problem = await self._schema_problem()
-        except (psycopg.Error, PoolTimeout, StoreError) as error:
+        except StoreError as error:
             return {"database": f"cannot be reached: {type(error).__name__}"}
         return {"schema": problem} if problem is not None else {}

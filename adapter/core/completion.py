@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import assert_never
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from adapter.core.parts import Parts
 from adapter.core.registry import Registry
+from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.outcome import Errored, Lease, Returned, Stopped, Succeeded, TimedOut, TryOutcome
 from adapter.domain.task import RetryPolicy
@@ -116,7 +116,7 @@ class Completer:
             batch = self._waiting[:_BATCH]
             try:
                 await self.write(batch)
-            except (psycopg.OperationalError, psycopg.errors.DeadlockDetected, PoolTimeout) as error:
+            except DatabaseUnavailableError as error:
                 # Fenced by the lease, so writing it again is safe whatever became of the first try.
                 logger.warning("outcomes could not be written, trying again: %s", type(error).__name__)
                 await self._clock.sleep(wait)

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-import psycopg
-from psycopg_pool import PoolTimeout
 from uuid_utils.compat import uuid7
 
 from adapter.core.applying import Applier
@@ -22,6 +20,7 @@ from adapter.core.flags import FlagSource
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
 from adapter.domain.errors import (
+    DatabaseUnavailableError,
     ExecutorError,
     NotSentError,
     RejectedError,
@@ -101,7 +100,7 @@ class Dispatcher:
             try:
                 tried = await self.run_once()
                 wait = 0.1
-            except (psycopg.OperationalError, PoolTimeout) as error:
+            except DatabaseUnavailableError as error:
                 logger.warning("cannot dispatch, trying again: %s", type(error).__name__)
                 tried, wait = 0, min(wait * 2, 5.0)
                 await self._clock.sleep(wait)
@@ -125,7 +124,7 @@ class Dispatcher:
     async def _try_quietly(self, jobs: Sequence[UUID]) -> None:
         try:
             await self.run_once(jobs)
-        except (psycopg.Error, PoolTimeout) as error:
+        except DatabaseUnavailableError as error:
             # The rows are committed: a dispatcher finds them.
             logger.warning("jobs could not be tried at once: %s", type(error).__name__)
 
@@ -198,7 +197,7 @@ class Dispatcher:
         async with self._gate:
             try:
                 await self._try(executor, row)
-            except (psycopg.Error, PoolTimeout) as error:
+            except DatabaseUnavailableError as error:
                 # The lease lapses and the row becomes `unknown`: whoever comes next looks it up.
                 logger.warning(
                     "a dispatch could not be recorded: %s", type(error).__name__, extra=_fields(row.job)

@@ -8,14 +8,11 @@ from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
-import psycopg
-from psycopg_pool import PoolTimeout
-
 from adapter.core.applying import Applier
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
 from adapter.core.remote_events import RemoteEvent, parse_event
-from adapter.domain.errors import ExecutorError, MalformedEventError
+from adapter.domain.errors import DatabaseUnavailableError, ExecutorError, MalformedEventError
 from adapter.domain.job import Job
 from adapter.domain.outcome import Applied
 from adapter.store import inbox, remote_runs
@@ -75,7 +72,7 @@ class Inbox:
             self._wake.clear()
             try:
                 worked = await self.run_once() + await self.confirm_once()
-            except (psycopg.OperationalError, PoolTimeout) as error:
+            except DatabaseUnavailableError as error:
                 logger.warning("webhooks cannot be applied, trying again: %s", type(error).__name__)
                 worked = 0
             if not worked and not self._stopping.is_set():

@@ -6,10 +6,8 @@ import asyncio
 import logging
 from datetime import timedelta
 
-import psycopg
-from psycopg_pool import PoolTimeout
-
 from adapter.core.parts import Parts
+from adapter.domain.errors import DatabaseUnavailableError
 from adapter.store import processes, retention, upkeep
 from adapter.store.wakeup import DISPATCH, FINISHED
 
@@ -45,7 +43,7 @@ class Maintenance:
                     soonest = await upkeep.next_due(conn, self._database.schema)
                 if soonest is not None:
                     wait = min(_TICK_S, max(0.0, soonest))
-            except (psycopg.OperationalError, PoolTimeout) as error:
+            except DatabaseUnavailableError as error:
                 logger.warning("upkeep has to wait: %s", type(error).__name__)
             try:
                 async with asyncio.timeout(max(wait, 0.005)):

@@ -15,8 +15,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg_pool import PoolTimeout
 from uuid_utils.compat import uuid7
 
 from adapter.core.completion import Completer, Done
@@ -25,6 +23,7 @@ from adapter.core.heartbeat import FENCE_AT, Heartbeat
 from adapter.core.parts import Parts
 from adapter.core.registry import TaskDefinition
 from adapter.core.runner import Interruption, run_try
+from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
 from adapter.domain.outcome import Lease, Returned, Stopped
 from adapter.store import processes, upkeep
@@ -153,7 +152,7 @@ class Worker:
                 try:
                     claimed = await self._fill()
                     wait = 0.1
-                except (psycopg.OperationalError, PoolTimeout) as error:
+                except DatabaseUnavailableError as error:
                     logger.warning("cannot claim, trying again: %s", type(error).__name__)
                     await self._pause(wait)
                     wait = min(wait * 2, 5.0)
@@ -301,7 +300,7 @@ class Worker:
                 await self._completer.flush()
         if self._heartbeat is not None:
             await asyncio.to_thread(self._heartbeat.stop)
-        with contextlib.suppress(psycopg.Error, PoolTimeout):
+        with contextlib.suppress(DatabaseUnavailableError):
             async with self._database.connection() as conn:
                 if not self._tries:
                     await processes.retire(conn, self._database.schema, self.id)

@@ -20,6 +20,7 @@
     │   └── JobCanceledError           job_canceled
     ├── ResultTimeoutError             result_timeout       also a TimeoutError
     ├── StoreError                     store
+    │   ├── DatabaseUnavailableError   database_unavailable   worth trying again
     │   ├── SchemaError                schema
     │   └── EmbeddedPostgresError      embedded_postgres
     ├── ExecutorError                  executor             how a call to a remote ended
@@ -193,6 +194,12 @@ class StoreError(AdapterError):
     """PostgreSQL refused or could not be used."""
 
     code = "store"
+
+
+class DatabaseUnavailableError(StoreError):
+    """PostgreSQL cannot be reached, went away, or had to undo a transaction. Trying again may help."""
+
+    code = "database_unavailable"
 
 
 class SchemaError(StoreError):

@@ -6,9 +6,8 @@ hot path pays neither an ORM nor a greenlet (docs/decisions/0001-plain-sql-on-ps
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, TypeAlias, cast
@@ -17,9 +16,9 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from adapter.domain.errors import NotOpenError, StoreError
+from adapter.domain.errors import DatabaseUnavailableError, NotOpenError, StoreError
 
 Connection: TypeAlias = AsyncConnection[DictRow]
 Parameters: TypeAlias = Mapping[str, Any]
@@ -146,11 +145,17 @@ class Database:
 
         Raises:
             NotOpenError: the pool is closed, or belongs to the process we were forked from.
+            DatabaseUnavailableError: no connection is to be had, or this one was lost in the block.
         """
         if self._pool is None or self._owner != os.getpid():
             raise NotOpenError
-        async with self._pool.connection() as conn:
-            yield conn
+        try:
+            async with self._pool.connection() as conn:
+                yield conn
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+            # libpq's message may quote the address; the class of the error says enough.
+            msg = f"PostgreSQL cannot be used right now ({type(error).__name__})."
+            raise DatabaseUnavailableError(msg) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
@@ -179,21 +184,3 @@ async def fetch(
     """Run one statement on ``conn`` and return its rows, none for a statement that has none."""
     cursor = await conn.execute(schema.sql(template), parameters)
     return await cursor.fetchall() if cursor.description is not None else []
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether trying again on a new connection may help: the server or the network went away."""
-    return isinstance(
-        error,
-        (
-            psycopg.OperationalError,
-            psycopg.errors.DeadlockDetected,
-            psycopg.errors.SerializationFailure,
-            asyncio.TimeoutError,
-        ),
-    )
-
-
-def ids(values: Sequence[Any]) -> list[Any]:
-    """Return unique values in order: batches lock by id order (protocol, I3)."""
-    return sorted(set(values))
