@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -103,8 +102,6 @@ class TaskPolicy:
     on_rejected: str | None = None
     hash_by: str = "tag"
     remote_delay: bool = False
-    start_fence: frozenset[str] = frozenset()
-    allow: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def runs_at(self, executor: str) -> bool:
         """Whether the registry says it can run there."""
