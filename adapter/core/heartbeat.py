@@ -50,19 +50,23 @@ class Heartbeat:
         self._soon = threading.Event()
         self._last = clock.monotonic()
         self._lost = False
-        self._thread = threading.Thread(target=self._run, name="adapter-heartbeat", daemon=True)
+        self._beating = threading.Thread(target=self._run, name="adapter-heartbeat", daemon=True)
+        # A beat that hangs in a network that swallows everything cannot notice that it hangs.
+        self._watching = threading.Thread(target=self._watch, name="adapter-lease", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
         self._last = self._clock.monotonic()
-        self._thread.start()
+        self._beating.start()
+        self._watching.start()
 
     def stop(self) -> None:
-        """Stop and wait for the thread."""
+        """Stop and wait for the threads; a beat that hangs is left behind."""
         self._stop.set()
         self._soon.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=10)
+        for thread in (self._beating, self._watching):
+            if thread.is_alive():
+                thread.join(timeout=5)
 
     def hurry(self) -> None:
         """Beat now: somebody said that a job was canceled."""
@@ -85,13 +89,20 @@ class Heartbeat:
                 if conn is not None:
                     conn.close()
                 conn = None
-            if self.age > self._lease.total_seconds() * FENCE_AT and not self._lost:
-                self._lost = True
-                self._on_lost()
             self._soon.wait(interval if conn is not None else min(interval, 0.5))
             self._soon.clear()
         if conn is not None:
             conn.close()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._lease.total_seconds() / _BEATS_PER_LEASE / 4):
+            if self.age > self._lease.total_seconds() * FENCE_AT:
+                self._lose()
+
+    def _lose(self) -> None:
+        if not self._lost:
+            self._lost = True
+            self._on_lost()
 
     def _connect(self) -> psycopg.Connection[DictRow]:
         seconds = max(1, int(self._lease.total_seconds() / 3))
@@ -110,9 +121,7 @@ class Heartbeat:
         began = self._clock.monotonic()
         row = conn.execute(self._database.schema.sql(BEAT), {"id": self._worker_id}).fetchone()
         if row is None or not row["known"]:
-            if not self._lost:
-                self._lost = True
-                self._on_lost()
+            self._lose()
             return
         self._last, self._lost = began, False
         if row["canceled"]:
