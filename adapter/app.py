@@ -18,7 +18,7 @@ from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions
 from adapter.core.steering import Explanation
 from adapter.core.tasks import Task, TaskDecorator, TaskOptions, policy_of
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
-from adapter.domain.job import LOCAL, Job, JobStatus
+from adapter.domain.job import LOCAL, Job, JobStatus, SubmitState
 from adapter.domain.routing import Flags
 from adapter.store import jobs as job_store
 from adapter.store import resolving
@@ -45,6 +45,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 #: More remote jobs than this in one call are left to the dispatcher.
 _AT_ONCE = 20
+_LOOK_AGAIN_S = 0.02
 
 #: Stands for "as it was" where None is a value.
 SAME: Any = object()
@@ -148,9 +149,12 @@ class Adapter(Assembly):
         lend = self.database.transaction if keyed or len(planned) > MOST_ROWS else self.database.connection
         async with lend() as conn:
             jobs = await run(conn, self.database.schema, steps)
-        if notify != "no":
-            self.notifier.poke(*_topics(jobs))
-        return self._handles(planned, await self._submit_at_once(jobs))
+        topics = _topics(jobs) if notify != "no" else set[str]()
+        self.notifier.poke(*(topics - {DISPATCH}))
+        jobs = await self._submit_at_once(jobs)
+        # Only now: a dispatcher that took them first would leave this call without a run id.
+        self.notifier.poke(*(topics & {DISPATCH}))
+        return self._handles(planned, jobs)
 
     def schedule_within_sync(
         self, specs: list[JobSpec], within: SyncCaller, *, notify: str = "after_commit"
@@ -180,10 +184,16 @@ class Adapter(Assembly):
         wait = timedelta(seconds=self.settings.dispatch_wait_seconds)
         if not remote or len(remote) > _AT_ONCE or not wait:
             return jobs
+        deadline = self.clock.monotonic() + wait.total_seconds()
         await self.dispatcher.try_now(remote, wait)
-        async with self.database.connection() as conn:
-            now = await run(conn, self.database.schema, job_store.by_ids(remote))
-        return [now.get(job.id, job) for job in jobs]
+        while True:
+            async with self.database.connection() as conn:
+                now = await run(conn, self.database.schema, job_store.by_ids(remote))
+            elsewhere = any(job.submit_state is SubmitState.TRYING for job in now.values())
+            if not elsewhere or self.clock.monotonic() >= deadline:
+                return [now.get(job.id, job) for job in jobs]
+            # Another dispatcher was faster; its answer is as good as ours.
+            await self.clock.sleep(_LOOK_AGAIN_S)
 
     async def _schedule_from_handler(self, task: str, data: Any = None, **options: Any) -> Any:
         return await self.schedule_job(task, data, **options)
