@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
+from uuid import UUID
 
 import psycopg
 
@@ -96,14 +97,19 @@ class Completer:
         self._room = asyncio.Event()
         self._room.set()
 
+    @property
+    def unwritten(self) -> list[UUID]:
+        """The jobs whose outcomes are not written yet."""
+        return [done.job.id for done in self._waiting]
+
     async def put(self, done: Done) -> None:
-        """Take an outcome; waits while too many are unwritten."""
-        await self._room.wait()
+        """Take an outcome at once, then wait while too many are unwritten."""
         self._waiting.append(done)
         if len(self._waiting) >= _MOST_WAITING:
             self._room.clear()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write(), name="adapter-complete")
+        await self._room.wait()
 
     async def flush(self) -> None:
         """Wait until everything taken is written."""
@@ -115,27 +121,39 @@ class Completer:
         while self._waiting:
             batch = self._waiting[:_BATCH]
             try:
-                await self.write(batch)
+                await self._write_or_split(batch)
             except DatabaseUnavailableError as error:
                 # Fenced by the lease, so writing it again is safe whatever became of the first try.
                 logger.warning("outcomes could not be written, trying again: %s", type(error).__name__)
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
                 continue
-            except psycopg.Error:
-                await self._one_by_one(batch)
             wait = 0.05
-            del self._waiting[: len(batch)]
             self._room.set()
 
-    async def _one_by_one(self, batch: Sequence[Done]) -> None:
-        """Write a batch that PostgreSQL refuses: one bad row must not cost the others their outcome."""
+    async def _write_or_split(self, batch: Sequence[Done]) -> None:
+        """Write a batch; if it is refused, row by row: a bad one must not cost the others their outcome."""
+        if await self._written(batch):
+            del self._waiting[: len(batch)]
+            return
         for done in batch:
-            try:
-                await self.write([done])
-            except psycopg.DataError as error:
-                said = {"name": type(error).__name__, "message": "PostgreSQL cannot keep this result."}
-                await self.write([Done(done.job, done.lease, Errored(said, retryable=False))])
+            if not await self._written([done]):
+                said = {"name": "ResultError", "message": "PostgreSQL cannot keep this result."}
+                refused = Done(done.job, done.lease, Errored(said, retryable=False))
+                if not await self._written([refused]):
+                    logger.error("an outcome could not be written at all", extra={"job_id": str(done.job.id)})
+            del self._waiting[0]
+
+    async def _written(self, batch: Sequence[Done]) -> bool:
+        """Write; False when it was refused. What may succeed later is raised."""
+        try:
+            await self.write(batch)
+        except Exception as error:
+            if _is_transient(error):
+                raise
+            logger.exception("%d outcomes were refused", len(batch))
+            return False
+        return True
 
     async def write(self, batch: Sequence[Done]) -> None:
         """Write outcomes now. Those of jobs that were lost meanwhile change nothing and are counted."""
@@ -162,6 +180,12 @@ class Completer:
         if finished:
             self._observers.finished(finished)
             self._notifier.poke(FINISHED)
+
+
+def _is_transient(error: Exception) -> bool:
+    """Whether the same write may succeed later. A value that is too large for PostgreSQL stays so."""
+    too_large = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex)
+    return isinstance(error, DatabaseUnavailableError) and not isinstance(error.__cause__, too_large)
 
 
 def _canceled(given: GivingBack) -> Ending:

@@ -25,7 +25,11 @@ _LONGEST_MESSAGE = 2_000
 def describe_error(error: BaseException) -> dict[str, Any]:
     """Return an exception as the JSON that is kept on the row."""
     stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
-    kept = {"name": type(error).__name__, "message": str(error)[:_LONGEST_MESSAGE], "stack": stack}
+    try:
+        message = str(error)[:_LONGEST_MESSAGE]
+    except Exception:  # noqa: BLE001 - an error that cannot speak is an error all the same
+        message = "The error cannot say what it is."
+    kept = {"name": type(error).__name__, "message": message, "stack": stack}
     # What PostgreSQL cannot keep must not cost us the outcome.
     return keepable(kept)
 
@@ -54,19 +58,23 @@ async def run_try(  # noqa: PLR0911 - one return per way a try can end
     abandoned: its thread goes on, but nothing it does can touch the row any more.
     """
     duration = context.job.max_duration
+    limit: asyncio.Timeout | None = None
     try:
         payload = definition.load_payload(context.job.data)
         async with asyncio.timeout(duration.total_seconds() if duration else None) as limit:
             result = await _call(definition, payload, context, threads)
         return Succeeded(definition.dump_result(result))
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
         context.cancel()
+        if interruption.outcome is None and not _is_being_canceled():
+            # The handler let the cancellation of something else out: an error like any other.
+            return Errored(describe_error(error))
         if interruption.outcome is None:
             interruption.set(Returned("the worker was stopped"))
         return interruption.outcome or Stopped("canceled")
     except TimeoutError as error:
         context.cancel()
-        if duration is None or not limit.expired():  # pyright: ignore[reportPossiblyUnboundVariable]
+        if duration is None or limit is None or not limit.expired():
             return interruption.outcome or Errored(describe_error(error))
         return TimedOut(_too_long(duration))
     except InvalidPayloadError as error:
@@ -75,8 +83,15 @@ async def run_try(  # noqa: PLR0911 - one return per way a try can end
         return Errored(describe_error(error), retryable=False)
     except RetryJobError as error:
         return Errored(describe_error(error), retry_after=error.delay)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
         return interruption.outcome or Errored(describe_error(error))
+
+
+def _is_being_canceled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _too_long(duration: timedelta) -> dict[str, Any]:
@@ -94,5 +109,13 @@ async def _call(
     arguments = (payload, context) if definition.takes_context else (payload,)
     if definition.is_async:
         return await handler(*arguments)
-    call = functools.partial(contextvars.copy_context().run, handler, *arguments)
+    call = functools.partial(contextvars.copy_context().run, _in_thread, handler, *arguments)
     return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+def _in_thread(handler: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return handler(*arguments)
+    except StopIteration as error:
+        # No future can carry it: whoever awaits would wait forever.
+        raise RuntimeError("The handler raised StopIteration.") from error

@@ -27,7 +27,7 @@ from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
 from adapter.domain.outcome import Lease, Returned, Stopped
 from adapter.store import processes, upkeep
-from adapter.store.claims import claim, claim_limited
+from adapter.store.claims import claim, claim_limited, return_unknown
 from adapter.store.wakeup import CANCEL, DISPATCH, FINISHED, FLAGS, INBOX
 
 logger = logging.getLogger("adapter.worker")
@@ -188,22 +188,27 @@ class Worker:
         room = self._room()
         if room <= 0 or self._stopping.is_set():
             return 0
+        try:
+            return await self._claim(room)
+        except DatabaseUnavailableError:
+            # It may have been committed all the same: look for what we hold without knowing.
+            self._queues_read_at = -_QUEUES_S
+            raise
+
+    async def _claim(self, room: int) -> int:
         self._claims += 1
-        lease = Lease(self.id, self._claims)
-        jobs: list[Job] = []
+        lease, schema = Lease(self.id, self._claims), self._database.schema
+        begun = 0
         async with self._database.connection() as conn:
             if self._free:
                 # A different queue is first each time, so that a busy one cannot starve the others.
                 turn = self._claims % len(self._free)
                 order = self._free[turn:] + self._free[:turn]
-                jobs += await claim(conn, self._database.schema, lease, order, room)
-            if self._limited and len(jobs) < room:
-                jobs += await claim_limited(
-                    conn, self._database.schema, lease, self._limited, room - len(jobs)
-                )
-        for job in jobs:
-            self._begin(job, lease)
-        return len(jobs)
+                begun += self._begin(await claim(conn, schema, lease, order, room), lease)
+            if self._limited and begun < room:
+                claimed = await claim_limited(conn, schema, lease, self._limited, room - begun)
+                begun += self._begin(claimed, lease)
+        return begun
 
     async def _look_around(self) -> None:
         """Refresh, now and then, which queues there are and what we say we can run."""
@@ -217,6 +222,9 @@ class Worker:
                 await processes.advertise(conn, schema, self.id, runnable)
                 await upkeep.admit(conn, schema, list(runnable))
                 self._advertised_at = now
+            known = [*self._tries, *self._completer.unwritten]
+            if returned := await return_unknown(conn, schema, self.id, known):
+                logger.warning("%d jobs were ours without our knowing: given back", returned)
             found = await processes.queues(conn, schema)
         mine = [each for each in found if not self.options.queues or each.name in self.options.queues]
         self._free = [each.name for each in mine if not each.paused and each.limit is None]
@@ -228,18 +236,21 @@ class Worker:
         self._queues_read_at = -_QUEUES_S
         self._wake.set()
 
-    def _begin(self, job: Job, lease: Lease) -> None:
-        current = Try(job, lease, JobContext(job, self._schedule))
-        definition = self._registry.find(job.type)
-        self._tries[job.id] = current
-        current.task = asyncio.get_running_loop().create_task(
-            self._run(current, definition), name=f"job {job.id}"
-        )
+    def _begin(self, jobs: Sequence[Job], lease: Lease) -> int:
+        for job in jobs:
+            current = Try(job, lease, JobContext(job, self._schedule))
+            self._tries[job.id] = current
+            current.task = asyncio.get_running_loop().create_task(
+                self._run(current, self._registry.find(job.type)), name=f"job {job.id}"
+            )
+        return len(jobs)
 
     async def _run(self, current: Try, definition: TaskDefinition[Any, Any] | None) -> None:
         try:
             if definition is None or definition.handler is None:
                 outcome = Returned("this worker has no handler for it", runnable=False)
+            elif current.job.cancel_requested:
+                outcome = Stopped("canceled")
             else:
                 self._observers.started(current.job)
                 outcome = await run_try(definition, current.context, current.interruption, self._threads)

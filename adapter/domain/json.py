@@ -6,9 +6,15 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+#: Python writes no integer of more than 4300 digits.
+_MOST_BITS = 14_000
+
 
 def problems(value: Any, path: str = "payload") -> Iterator[str]:
-    """Yield where a JSON value has what jsonb refuses: NaN, infinities, U+0000 and lone surrogates."""
+    """Yield where a JSON value has what jsonb refuses: NaN, infinities, U+0000 and lone surrogates.
+
+    Also an integer of so many digits that it cannot be written at all.
+    """
     if isinstance(value, str):
         if "\x00" in value:
             yield f"{path}: PostgreSQL cannot keep the character U+0000"
@@ -17,6 +23,9 @@ def problems(value: Any, path: str = "payload") -> Iterator[str]:
     elif isinstance(value, float):
         if not math.isfinite(value):
             yield f"{path}: JSON has no {value}"
+    elif isinstance(value, int):
+        if value.bit_length() > _MOST_BITS:
+            yield f"{path}: an integer of so many digits cannot be written"
     elif isinstance(value, Mapping):
         for key, item in cast("Mapping[Any, Any]", value).items():
             yield from problems(key, f"{path} (a key)")

@@ -151,7 +151,7 @@ _GIVE_BACK: LiteralString = (
     error = COALESCE(w.new_error, o.error),
     seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
   FROM held JOIN want w USING (id)
-  WHERE o.id = held.id AND (w.unspent OR NOT o.cancel_requested)
+  WHERE o.id = held.id AND NOT o.cancel_requested
   RETURNING o.id, o.epoch, o.queue, w.kind, w.new_error, w.delay
 ), noted AS (
   INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
@@ -161,6 +161,27 @@ _GIVE_BACK: LiteralString = (
 SELECT id, queue FROM back
 """
 )
+
+
+#: What a worker holds without knowing it: the reply to its claim was lost.
+_RETURN_UNKNOWN: LiteralString = """
+WITH lost AS MATERIALIZED (
+  SELECT id FROM {s}.worker_jobs_open
+  WHERE worker_id = %(worker_id)s AND status = 'EXECUTING' AND executor = 'local' AND id <> ALL(%(known)s::uuid[])
+  ORDER BY id FOR UPDATE
+), back AS (
+  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', attempt = o.attempt - 1,
+    seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
+  FROM lost WHERE o.id = lost.id RETURNING o.id, o.epoch
+)
+INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
+SELECT id, epoch, 'returned', '{"why": "the reply to its claim was lost"}' FROM back RETURNING job_id
+"""
+
+
+async def return_unknown(conn: Connection, schema: Schema, worker_id: UUID, known: Sequence[UUID]) -> int:
+    """Give back unspent what the worker holds beside ``known``; returns how many that were."""
+    return len(await fetch(conn, schema, _RETURN_UNKNOWN, {"worker_id": worker_id, "known": list(known)}))
 
 
 async def finish(conn: Connection, schema: Schema, endings: Sequence[Ending]) -> list[Job]:
@@ -175,7 +196,7 @@ async def finish(conn: Connection, schema: Schema, endings: Sequence[Ending]) ->
 async def give_back(conn: Connection, schema: Schema, tries: Sequence[GivingBack]) -> dict[UUID, str]:
     """Retry or return jobs in one statement; returns the queue of each that was given back.
 
-    A spent try of a job that somebody wants canceled is not given back.
+    A job that somebody wants canceled is not given back.
     """
     rows = [
         {
