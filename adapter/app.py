@@ -18,7 +18,7 @@ from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions
 from adapter.core.steering import Explanation
 from adapter.core.tasks import Task, TaskDecorator, TaskOptions, policy_of
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
-from adapter.domain.job import LOCAL, Job, JobStatus, SubmitState
+from adapter.domain.job import LOCAL, Job, JobStatus
 from adapter.domain.routing import Flags
 from adapter.store import jobs as job_store
 from adapter.store import resolving
@@ -45,7 +45,6 @@ P = TypeVar("P")
 R = TypeVar("R")
 #: More remote jobs than this in one call are left to the dispatcher.
 _AT_ONCE = 20
-_LOOK_AGAIN_S = 0.02
 
 #: Stands for "as it was" where None is a value.
 SAME: Any = object()
@@ -184,16 +183,8 @@ class Adapter(Assembly):
         wait = timedelta(seconds=self.settings.dispatch_wait_seconds)
         if not remote or len(remote) > _AT_ONCE or not wait:
             return jobs
-        deadline = self.clock.monotonic() + wait.total_seconds()
-        await self.dispatcher.try_now(remote, wait)
-        while True:
-            async with self.database.connection() as conn:
-                now = await run(conn, self.database.schema, job_store.by_ids(remote))
-            elsewhere = any(job.submit_state is SubmitState.TRYING for job in now.values())
-            if not elsewhere or self.clock.monotonic() >= deadline:
-                return [now.get(job.id, job) for job in jobs]
-            # Another dispatcher was faster; its answer is as good as ours.
-            await self.clock.sleep(_LOOK_AGAIN_S)
+        now = await self.dispatcher.try_now(remote, wait)
+        return [now.get(job.id, job) for job in jobs]
 
     async def _schedule_from_handler(self, task: str, data: Any = None, **options: Any) -> Any:
         return await self.schedule_job(task, data, **options)

@@ -26,11 +26,12 @@ from adapter.domain.errors import (
     RejectedError,
     ThrottledError,
 )
-from adapter.domain.job import LOCAL, Job
+from adapter.domain.job import LOCAL, Job, SubmitState
 from adapter.domain.routing import EVERY_TASK, Flags, can_run, kill_switch
 from adapter.domain.task import DEFAULT_QUEUE, TaskPolicy
 from adapter.executors.base import Executor, Submission
 from adapter.store import outbox
+from adapter.store.jobs import by_ids
 from adapter.store.outbox import Outgoing
 from adapter.store.steps import run
 from adapter.store.wakeup import DISPATCH, FINISHED
@@ -46,6 +47,7 @@ RESUBMIT_WITHIN = timedelta(hours=20)
 _OUR_FAULT = {401, 403, 404, 405}
 _AT_ONCE = 16
 _POLL_S = 1.0
+_LOOK_AGAIN_S = 0.02
 
 
 def backoff(tries: int, *, longest: float = 60.0) -> timedelta:
@@ -111,15 +113,24 @@ class Dispatcher:
                 except TimeoutError:
                     pass
 
-    async def try_now(self, jobs: Sequence[UUID], wait: timedelta) -> None:
-        """Try these jobs at once and wait for it no longer than ``wait``.
+    async def try_now(self, jobs: Sequence[UUID], wait: timedelta) -> dict[UUID, Job]:
+        """Try these jobs at once, wait for it no longer than ``wait``, and return them as they then are.
 
         A try that takes longer goes on behind the caller's back: cutting it off would leave it unknown.
         """
         attempt = asyncio.get_running_loop().create_task(self._try_quietly(jobs), name="adapter-try-now")
         self._tries.add(attempt)
         attempt.add_done_callback(self._tries.discard)
+        deadline = self._clock.monotonic() + wait.total_seconds()
         await asyncio.wait({attempt}, timeout=wait.total_seconds())
+        while True:
+            async with self._database.connection() as conn:
+                now = await run(conn, self._database.schema, by_ids(jobs))
+            elsewhere = any(job.submit_state is SubmitState.TRYING for job in now.values())
+            if not elsewhere or self._clock.monotonic() >= deadline:
+                return now
+            # Another dispatcher was faster; its answer is as good as ours.
+            await self._clock.sleep(_LOOK_AGAIN_S)
 
     async def _try_quietly(self, jobs: Sequence[UUID]) -> None:
         try:
