@@ -92,7 +92,7 @@ class Applier:
             if await reports.progress(conn, schema, hint) is not None:
                 self._notifier.poke(INBOX)
                 return Applied.CONFIRM
-            return await self._why_not(conn, write)
+            return await self._why_not(conn, write, believed=False)
         if not terminal:
             moved = await reports.progress(conn, schema, write)
         elif report.status is JobStatus.EXPIRED and (
@@ -104,7 +104,7 @@ class Applier:
         else:
             moved = await reports.finish(conn, schema, write)
         if moved is None:
-            return await self._why_not(conn, write)
+            return await self._why_not(conn, write, believed=report.authority is Authority.ENGINE)
         if terminal:
             self.told(moved)
         return Applied.CHANGED
@@ -114,8 +114,11 @@ class Applier:
         self._observers.finished([ended])
         self._notifier.poke(FINISHED)
 
-    async def _why_not(self, conn: Connection, write: Report) -> Applied:  # noqa: PLR0911 - one return per reason
-        """Say why a write changed nothing, and deal with runs that are not the job's."""
+    async def _why_not(self, conn: Connection, write: Report, *, believed: bool) -> Applied:  # noqa: PLR0911 - one return per reason
+        """Say why a write changed nothing, and deal with runs that are not the job's.
+
+        ``believed``: the report is authoritative, so an orphan may take its end from it.
+        """
         schema = self._database.schema
         job = await jobs.get(conn, schema, write.job_id)
         if job is None:
@@ -133,16 +136,8 @@ class Applier:
             return Applied.STALE
         if job.status is write.status:
             return Applied.DUPLICATE
-        if not write.confirm and await reports.revive(conn, schema, write) is not None:
-            await reports.note(
-                conn,
-                schema,
-                job_id=job.id,
-                epoch=job.epoch,
-                kind="revived",
-                detail={"status": write.status.value},
-            )
-            await remote_runs.ended(conn, schema, write.executor, write.run_id, write.status.value)
+        if believed and (revived := await reports.revive(conn, schema, write)) is not None:
+            self.told(revived)
             return Applied.CHANGED
         detail = {"kept": job.status.value, "reported": write.status.value, "run": write.run_id}
         await reports.note(conn, schema, job_id=job.id, epoch=job.epoch, kind="conflict", detail=detail)

@@ -87,7 +87,13 @@ class Inbox:
         async with self._database.connection() as conn:
             deliveries = await inbox.pending(conn, self._database.schema, limit)
         for delivery in deliveries:
-            await self._apply(delivery)
+            try:
+                await self._apply(delivery)
+            except DatabaseUnavailableError:
+                raise
+            except Exception as error:
+                logger.exception("a webhook could not be applied", extra={"delivery": delivery.delivery_id})
+                await self._put_off(delivery, f"it could not be applied: {type(error).__name__}")
         return len(deliveries)
 
     async def _apply(self, delivery: Delivery) -> None:
@@ -109,12 +115,17 @@ class Inbox:
         if applied is not Applied.UNKNOWN_JOB:
             await self._settle(delivery, applied.value, owner[0] if owner else None)
             return
+        await self._put_off(delivery, "no job of ours belongs to this run")
+
+    async def _put_off(self, delivery: Delivery, why: str) -> None:
+        """Try again later; a dead letter once it has waited long enough."""
+        schema = self._database.schema
         async with self._database.connection() as conn:
             if delivery.age > PATIENCE:
-                await inbox.dead(conn, schema, delivery.id, error="no job of ours belongs to this run")
+                await inbox.dead(conn, schema, delivery.id, error=why)
             else:
                 delay = timedelta(seconds=min(60, 2**delivery.attempts))
-                await inbox.later(conn, schema, delivery.id, error="its job is not known yet", delay=delay)
+                await inbox.later(conn, schema, delivery.id, error=why, delay=delay)
 
     async def _settle(self, delivery: Delivery, result: str, job_id: UUID | None) -> None:
         async with self._database.connection() as conn:

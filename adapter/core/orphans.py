@@ -32,8 +32,8 @@ class Orphans:
         self._limit = max(_FEW, int(total * _SHARE))
         self._given_up, self.why_stopped = 0, None
 
-    async def missing(self, executor: str, known: KnownRun) -> bool | None:
-        """A retrieve did not find the run. True: its job was given up; None: the pass must stop.
+    async def missing(self, executor: str, known: KnownRun) -> bool:
+        """A retrieve did not find the run; returns whether its job was given up. See `why_stopped` also.
 
         The job ends as SYSTEM_FAILURE, keeps its idempotency key, and takes its run's end back if that
         is reported after all.
@@ -48,7 +48,7 @@ class Orphans:
                     "then run `adapter reconcile` again"
                 )
                 logger.error("reconciliation stops: %s", self.why_stopped)
-                return None
+                return False
             error = {"name": "Orphaned", "message": f"{executor} no longer knows run {known.run_id}."}
             report = Report(
                 job_id=known.job_id,

@@ -20,7 +20,7 @@ from adapter.core.budget import Budgets
 from adapter.core.orphans import Orphans
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
-from adapter.domain.errors import ExecutorError
+from adapter.domain.errors import ExecutorError, NotSentError, ThrottledError
 from adapter.domain.identity import epoch_tag
 from adapter.domain.outcome import Applied
 from adapter.executors.base import Executor, RemoteRun, RunFilter
@@ -33,6 +33,12 @@ LEASE = timedelta(minutes=2)
 #: Runs asked for by one list call: as many tags as fit a request.
 PER_CALL = 100
 _NOBODY = UUID(int=0)
+#: So many runs in a row that cannot be read mean that the remote cannot be asked at all.
+_MOST_ERRORS = 5
+
+
+class _LostLeaseError(Exception):
+    """Another process reconciles now."""
 
 
 class Verdict(StrEnum):
@@ -98,6 +104,8 @@ class Reconciler:
         try:
             for name in self._executors.names:
                 await self._executor(self._executors.by_name[name], report, progress)
+        except _LostLeaseError:
+            report.stopped = "another process took over"
         finally:
             report.seconds = self._clock.monotonic() - began
             async with self._database.connection() as conn:
@@ -119,7 +127,8 @@ class Reconciler:
         logger.info("found %d unfinished jobs at %s", total, executor.name, extra={"executor": executor.name})
         self._orphans.begin(total)
         cursor, done = Cursor(), 0
-        while report.stopped is None:
+        stopped: str | None = None
+        while stopped is None:
             async with self._database.connection() as conn:
                 page = await remote_runs.page(
                     conn, schema, executor.name, after=cursor, until=until, limit=PER_CALL
@@ -128,21 +137,29 @@ class Reconciler:
                 break
             cursor = Cursor(page[-1].created_at, page[-1].run_id)
             try:
-                await self._page(executor, page, report)
+                stopped = await self._page(executor, page, report)
             except ExecutorError as error:
-                logger.warning(
-                    "%s cannot be asked: %s", executor.name, error, extra={"executor": executor.name}
-                )
-                report.stopped = f"{executor.name} cannot be asked: {error}"
+                stopped = self._cannot_ask(executor, error)
             done += len(page)
             if progress is not None:
                 progress(done, max(total, done))
             if not await self._hold():
-                report.stopped = "another process took over"
-        if report.stopped is None:
-            await self._uncertain(executor, report)
+                raise _LostLeaseError
+        if stopped is None:
+            try:
+                await self._uncertain(executor, report)
+            except ExecutorError as error:
+                stopped = self._cannot_ask(executor, error)
+        # Another executor may be well all the same.
+        report.stopped = report.stopped or stopped
 
-    async def _page(self, executor: Executor, page: list[KnownRun], report: ReconcileReport) -> None:
+    @staticmethod
+    def _cannot_ask(executor: Executor, error: ExecutorError) -> str:
+        logger.warning("%s cannot be asked: %s", executor.name, error, extra={"executor": executor.name})
+        return f"{executor.name} cannot be asked: {error}"
+
+    async def _page(self, executor: Executor, page: list[KnownRun], report: ReconcileReport) -> str | None:
+        """Compare a page of runs; returns why the pass over this executor must stop, None to go on."""
         asked = [each for each in page if each.environment in {None, executor.environment}]
         for each in page:
             if each not in asked:
@@ -150,13 +167,27 @@ class Reconciler:
                 report.examined += 1
                 report.count(Verdict.UNKNOWN)
         listed = await self._list(executor, asked, report)
+        in_a_row = 0
         for each in asked:
             report.examined += 1
-            report.count(await self._one(executor, each, listed.get(each.run_id), report))
+            try:
+                verdict = await self._one(executor, each, listed.get(each.run_id), report)
+                in_a_row = 0
+            except ExecutorError as error:
+                # One run that cannot be read must not keep the others from being looked at.
+                in_a_row += 1
+                if in_a_row == _MOST_ERRORS or isinstance(error, (NotSentError, ThrottledError)):
+                    raise
+                logger.warning("run %s cannot be compared: %s", each.run_id, error)
+                verdict = Verdict.UNKNOWN
+            report.count(verdict)
+            if self._orphans.why_stopped is not None:
+                return self._orphans.why_stopped
         started = [run_id for run_id, run in listed.items() if not run.never_started]
         if not report.dry_run and listed:
             async with self._database.connection() as conn:
                 await remote_runs.seen(conn, self._database.schema, executor.name, list(listed), started)
+        return None
 
     async def _list(
         self, executor: Executor, page: list[KnownRun], report: ReconcileReport
@@ -207,15 +238,14 @@ class Reconciler:
             return Verdict.IN_SYNC if same else Verdict.ADVANCED
         seen = await self._reader.read(executor, known.job_id, known.epoch, known.run_id)
         if seen.run is None:
-            verdict = await self._orphans.missing(executor.name, known)
-            if verdict is None:
-                report.stopped = self._orphans.why_stopped
-                return Verdict.UNKNOWN
-            if verdict:
-                report.orphaned.append(known.job_id)
-                return Verdict.ORPHANED
-            return Verdict.UNKNOWN
+            return await self._missing(executor, known, report)
         return Verdict.ADVANCED if seen.applied is Applied.CHANGED else Verdict.IN_SYNC
+
+    async def _missing(self, executor: Executor, known: KnownRun, report: ReconcileReport) -> Verdict:
+        if not await self._orphans.missing(executor.name, known):
+            return Verdict.UNKNOWN
+        report.orphaned.append(known.job_id)
+        return Verdict.ORPHANED
 
     async def _peek(self, executor: Executor, run_id: str) -> RemoteRun | None:
         await self._budgets.take(executor, "reads")
@@ -231,6 +261,9 @@ class Reconciler:
             await executor.cancel(known.run_id)
         report.retrieves += 1
         seen = await self._reader.read(executor, known.job_id, known.epoch, known.run_id)
+        if seen.run is None and known.is_current:
+            # The job still waits for the end of this very run.
+            return await self._missing(executor, known, report)
         if seen.run is None and await self._orphans.gone(executor.name, known):
             return Verdict.IN_SYNC
         return Verdict.CANCELED_AGAIN

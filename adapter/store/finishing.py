@@ -31,7 +31,7 @@ _REMOVE_AT: LiteralString = """CASE
     ELSE greatest(now() + COALESCE(g.keep_for, interval '7 days'),
       (SELECT k.expires_at FROM {s}.job_keys k WHERE g.idempotency_key IS NOT NULL
         AND k.task = g.type AND k.key = 'key:' || g.idempotency_key AND k.job_id = g.id
-        AND g.new_status IN ('COMPLETED', 'CANCELED')))
+        AND (g.new_status IN ('COMPLETED', 'CANCELED') OR g.new_orphaned)))
   END"""
 
 #: Inserts ``given`` into the finished table.

@@ -92,6 +92,8 @@ class KnownRun:
     missing_since: datetime | None
     #: It should not run (any more): cancel it there until that is confirmed.
     unwanted: bool
+    #: Its job is open and this is the run it is bound to.
+    is_current: bool
     job_status: str | None
     job_updated_at: datetime | None
     job_remote_status: str | None
@@ -131,6 +133,7 @@ async def page(
             created_at=row["created_at"],
             missing_since=row["missing_since"],
             unwanted=bool(row["unwanted"]),
+            is_current=row["job_epoch"] == row["epoch"] and row["job_run_id"] == row["run_id"],
             job_status=row["job_status"],
             job_updated_at=row["job_updated_at"],
             job_remote_status=row["job_remote_status"],

@@ -51,9 +51,9 @@ WITH moved AS (
   UPDATE {s}.worker_jobs_open SET
     status = %(status)s, waiting_for = CASE WHEN %(status)s = 'WAITING' THEN 'executor' END,
     remote_run_id = %(run_id)s, submit_state = 'accepted', remote_status = %(remote_status)s,
-    remote_attempt = COALESCE(%(attempt)s::text, remote_attempt),
+    remote_attempt = COALESCE(%(attempt)s::int::text, remote_attempt),
     remote_event_at = COALESCE(%(at)s, remote_event_at), remote_rank = %(rank)s,
-    attempt = greatest(attempt, COALESCE(%(attempt)s, 0)),
+    attempt = greatest(attempt, COALESCE(%(attempt)s::int, 0)),
     started = CASE WHEN %(started)s THEN COALESCE(started, now()) ELSE started END,
     tag_held = tag_held AND NOT %(started)s,
     confirm_at = CASE WHEN %(confirm)s THEN COALESCE(confirm_at, now()) WHEN %(retrieved)s THEN NULL ELSE confirm_at END,
@@ -67,7 +67,7 @@ WITH moved AS (
             WHEN %(at)s::timestamptz IS NULL OR remote_event_at IS NULL THEN %(rank)s > remote_rank
             ELSE (%(at)s, %(rank)s) > (remote_event_at, remote_rank) END)
     AND NOT (submit_state = 'accepted' AND remote_status IS NOT DISTINCT FROM %(remote_status)s
-         AND status = %(status)s AND remote_attempt IS NOT DISTINCT FROM %(attempt)s::text AND NOT %(confirm)s)
+         AND status = %(status)s AND remote_attempt IS NOT DISTINCT FROM %(attempt)s::int::text AND NOT %(confirm)s)
   RETURNING *
 ), """
     + _BIND
@@ -87,7 +87,7 @@ WITH gone AS (
     COALESCE(%(error)s::jsonb, CASE WHEN %(status)s <> 'COMPLETED' THEN error END) AS new_error,
     false AS new_cancel, CASE WHEN %(started)s THEN COALESCE(started, now()) ELSE started END AS new_started,
     'accepted' AS new_submit_state, %(run_id)s::text AS new_run_id,
-    COALESCE(%(attempt)s::text, remote_attempt) AS new_remote_attempt,
+    COALESCE(%(attempt)s::int::text, remote_attempt) AS new_remote_attempt,
     %(remote_status)s::text AS new_remote_status, %(orphaned)s::boolean AS new_orphaned
   FROM gone
 ), ended AS (
@@ -104,10 +104,25 @@ WITH gone AS (
 
 #: An orphan's own run reports after all: the one case in which a terminal row changes.
 _REVIVE: LiteralString = """
-UPDATE {s}.worker_jobs_finished SET status = %(status)s, success = %(status)s = 'COMPLETED', result = %(result)s,
-  error = %(error)s, remote_status = %(remote_status)s, orphaned = false, updated_at = now()
-WHERE id = %(id)s AND epoch = %(epoch)s AND remote_run_id = %(run_id)s AND orphaned
-RETURNING *
+WITH given AS (
+  UPDATE {s}.worker_jobs_finished SET status = %(status)s, success = %(status)s = 'COMPLETED', result = %(result)s,
+    error = %(error)s, remote_run_id = %(run_id)s, remote_status = %(remote_status)s, orphaned = false, updated_at = now()
+  WHERE id = %(id)s AND epoch = %(epoch)s AND executor = %(executor)s AND orphaned
+    AND (remote_run_id IS NULL OR remote_run_id = %(run_id)s)
+  RETURNING *
+), released AS (
+  DELETE FROM {s}.job_keys k USING given g
+  WHERE g.idempotency_key IS NOT NULL AND k.task = g.type AND k.key = 'key:' || g.idempotency_key
+    AND k.job_id = g.id AND g.status IN ('FAILED', 'CRASHED', 'SYSTEM_FAILURE', 'TIMED_OUT', 'EXPIRED')
+), ended AS (
+  INSERT INTO {s}.remote_runs AS r (executor, run_id, job_id, epoch, environment, ended_at, final_status)
+  SELECT executor, remote_run_id, id, epoch, remote_environment, now(), status FROM given
+  ON CONFLICT (executor, run_id) DO UPDATE SET ended_at = now(), final_status = EXCLUDED.final_status
+), noted AS (
+  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
+  SELECT id, epoch, 'revived', jsonb_build_object('status', status) FROM given
+)
+SELECT * FROM given
 """
 
 #: The remote let it expire before the job's own expiry: it is known never to have started.
@@ -138,7 +153,7 @@ _START: LiteralString = """
 WITH moved AS (
   UPDATE {s}.worker_jobs_open SET
     status = 'EXECUTING', waiting_for = NULL, remote_run_id = %(run_id)s, submit_state = 'accepted',
-    remote_status = 'EXECUTING', remote_attempt = %(attempt)s::text, attempt = greatest(attempt, %(attempt)s),
+    remote_status = 'EXECUTING', remote_attempt = %(attempt)s::int::text, attempt = greatest(attempt, %(attempt)s),
     started = COALESCE(started, now()), tag_held = false, remote_rank = greatest(remote_rank, %(rank)s),
     dispatch_lease = NULL, dispatch_lease_until = NULL, next_try_at = NULL,
     last_synced_at = now(), updated_at = now()
