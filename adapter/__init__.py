@@ -1,22 +1,26 @@
 """One way to schedule jobs, many places to run them."""
 
-from adapter.app import Adapter
-from adapter.core.context import JobContext
-from adapter.core.handle import JobHandle
-from adapter.core.scheduling import JobSpec
-from adapter.core.tasks import Task
-from adapter.domain.errors import (
-    AbortJobError,
-    AdapterError,
-    JobCanceledError,
-    JobFailedError,
-    ResultTimeoutError,
-    RetryJobError,
-)
-from adapter.domain.job import Job, JobStatus
-from adapter.domain.task import Queue, RetryPolicy
-from adapter.settings import Settings
-from adapter.store.insights import JobFilter, JobPage
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapter.app import Adapter
+    from adapter.core.context import JobContext
+    from adapter.core.handle import JobHandle
+    from adapter.core.scheduling import JobSpec
+    from adapter.core.tasks import Task
+    from adapter.domain.errors import (
+        AbortJobError,
+        AdapterError,
+        JobCanceledError,
+        JobFailedError,
+        ResultTimeoutError,
+        RetryJobError,
+    )
+    from adapter.domain.job import Job, JobStatus
+    from adapter.domain.task import Queue, RetryPolicy
+    from adapter.settings import Settings
+    from adapter.store.insights import JobFilter, JobPage
 
 __all__ = [
     "AbortJobError",
@@ -38,3 +42,37 @@ __all__ = [
     "Settings",
     "Task",
 ]
+
+# Imported when first used: the command's `--help` must not wait for SQLAlchemy and httpx.
+_HOMES = {
+    "AbortJobError": "adapter.domain.errors",
+    "Adapter": "adapter.app",
+    "AdapterError": "adapter.domain.errors",
+    "Job": "adapter.domain.job",
+    "JobCanceledError": "adapter.domain.errors",
+    "JobContext": "adapter.core.context",
+    "JobFailedError": "adapter.domain.errors",
+    "JobFilter": "adapter.store.insights",
+    "JobHandle": "adapter.core.handle",
+    "JobPage": "adapter.store.insights",
+    "JobSpec": "adapter.core.scheduling",
+    "JobStatus": "adapter.domain.job",
+    "Queue": "adapter.domain.task",
+    "ResultTimeoutError": "adapter.domain.errors",
+    "RetryJobError": "adapter.domain.errors",
+    "RetryPolicy": "adapter.domain.task",
+    "Settings": "adapter.settings",
+    "Task": "adapter.core.tasks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -178,6 +178,17 @@ class Worker:
         await self._completer.flush()
         return claimed
 
+    async def run_until_idle(self) -> int:
+        """Run what is ready, heart beating, until nothing is or `stop`; returns how many jobs that were."""
+        await self.start()
+        done = 0
+        try:
+            while claimed := await self.run_once():
+                done += claimed
+        finally:
+            await self._finish()
+        return done
+
     def _room(self) -> int:
         return 0 if self._fenced else self.options.concurrency - len(self._tries)
 
