@@ -13,7 +13,7 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 	check-quickstart check-migrations coverage bench lock setup setup-node setup-oldest setup-pgbouncer clean
 
 help:
-	@echo 'make demo         start a database, a worker and the dashboard, and run an example'
+	@echo 'make demo         jobs that move between two executors, and a kill -9, under a minute'
 	@echo 'make test         all that CI runs'
 	@echo 'make test-quick   the tests that need neither Node nor a browser'
 	@echo 'make check        format, lint, types, layers, migrations'
@@ -100,7 +100,7 @@ check-migrations: setup
 # ---- the rest ----
 
 demo: setup
-	$(BIN)/adapter demo
+	$(BIN)/python -m examples.demo
 
 bench: setup
 	$(BIN)/python -m bench
