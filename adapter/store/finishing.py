@@ -46,7 +46,7 @@ SELECT """
   cancel_requested OR new_cancel, new_started, new_submit_state, new_run_id, new_remote_attempt,
   new_remote_status, new_orphaned, now(), now(), kept.until,
   (SELECT min(p.day) FROM {s}.finished_partitions p
-    WHERE p.day > (kept.until AT TIME ZONE 'UTC')::date OR p.day = 'infinity')
+    WHERE p.day > (kept.until AT TIME ZONE 'UTC')::date OR p.day = '9999-12-31')
 FROM given g CROSS JOIN LATERAL (SELECT """
     + _REMOVE_AT
     + """ AS until) AS kept"""

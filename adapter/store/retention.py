@@ -24,7 +24,7 @@ SELECT wanted.day::text AS day FROM (
   SELECT ((now() AT TIME ZONE 'UTC')::date + n) AS day FROM generate_series(1, 10) AS n
   UNION SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n))::date
     FROM generate_series(1, 13) AS n
-  UNION SELECT 'infinity'::date
+  UNION SELECT '9999-12-31'::date
 ) AS wanted
 WHERE wanted.day NOT IN (SELECT day FROM {s}.finished_partitions) ORDER BY wanted.day
 """
@@ -96,6 +96,9 @@ async def _make(conn: Connection, schema: Schema, day: str) -> list[str]:
         async with conn.transaction():
             await conn.execute("SET LOCAL lock_timeout = '2s'")
             await conn.execute(statement)
+    except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+        # Another process was faster.
+        return []
     except psycopg.errors.LockNotAvailable:
         logger.warning("partition %s was not made: the table is locked; it is tried again", day)
         return []
@@ -117,7 +120,7 @@ async def _drop(conn: Connection, schema: Schema, day: date) -> list[str]:
             logger.info("partition %s was detached before", day)
         await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
         await fetch(conn, schema, _FORGET_DAY, {"day": day})
-    except psycopg.errors.LockNotAvailable:
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.ObjectNotInPrerequisiteState):
         logger.warning("partition %s was not dropped: somebody reads it; it is tried again", day)
         return []
     finally:

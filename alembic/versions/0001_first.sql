@@ -390,12 +390,13 @@ CREATE TABLE {s}.workers (
 )
  WITH (fillfactor = 50);
 
--- Partitions of finished jobs: one per drop day. Made beside the table and attached, which takes the
+-- Partitions of finished jobs: one per drop day, the last for what is kept for good (9999-12-31, since an
+-- infinite date is one that most clients cannot read). Made beside the table and attached, which takes the
 -- lightest lock there is for it.
 CREATE FUNCTION {s}.make_finished_partition(drop_day date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   part text := 'worker_jobs_finished_' || replace(drop_day::text, '-', '');
-  last text := CASE WHEN drop_day = 'infinity' THEN 'MAXVALUE' ELSE quote_literal(drop_day + 1) END;
+  last text := CASE WHEN drop_day = '9999-12-31' THEN 'MAXVALUE' ELSE quote_literal(drop_day + 1) END;
 BEGIN
   IF to_regclass(format('%I.%I', {l}, part)) IS NULL THEN
     EXECUTE format('CREATE TABLE %I.%I (LIKE %1$I.worker_jobs_finished INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', {l}, part);
@@ -408,7 +409,7 @@ END $$;
 SELECT {s}.make_finished_partition(((now() AT TIME ZONE 'UTC')::date + n)) FROM generate_series(1, 10) AS n;
 SELECT {s}.make_finished_partition((date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n))::date)
 FROM generate_series(1, 13) AS n;
-SELECT {s}.make_finished_partition('infinity');
+SELECT {s}.make_finished_partition('9999-12-31');
 
 INSERT INTO {s}.flags_state DEFAULT VALUES;
 
