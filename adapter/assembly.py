@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -86,8 +87,11 @@ class Assembly:
         self.clock: Clock = clock or SystemClock()
         self.registry = Registry()
         self.observers = Observers()
+        #: Executors that are off, which has been said.
+        self._told_of = set[str]()
         self.executors = ExecutorSet({each.name: each for each in (*self._configured(), *executors)})
         self._opened = 0
+        self._owner = os.getpid()
         self._workers: list[Worker] = []
 
     @classmethod
@@ -106,6 +110,7 @@ class Assembly:
         secret = key.get_secret_value()
         if any(word in secret.lower() for word in _PLACEHOLDERS):
             logger.warning("TRIGGER_SECRET_KEY is a placeholder: the executor 'trigger' is off")
+            self._told_of.add("trigger")
             return []
         per_minute = self.settings.trigger_rate_per_minute
         return [
@@ -154,6 +159,7 @@ class Assembly:
             self.applier,
             reader,
             self.budgets,
+            canceler=self.canceler,
             lease=timedelta(seconds=self.settings.dispatch_lease_seconds),
         )
         self.steering = Steering(self._parts, self._flags, self.scheduler)
@@ -168,6 +174,9 @@ class Assembly:
             ConfigurationError: the registry, a kill switch or the settings cannot be right.
             SchemaError: the database's schema is not the one this version needs.
         """
+        if self._owner != os.getpid():
+            # Forked: what the parent has opened is the parent's.
+            self._opened, self._owner = 0, os.getpid()
         self._opened += 1
         if self._opened > 1:
             return
@@ -207,6 +216,15 @@ class Assembly:
             for name in sorted(each for each in named if each is not None):
                 if name not in known and everywhere is None:
                     raise UnknownExecutorError(name, known, f"Task {definition.id!r}")
+        missing = {name for each in self.registry for name in each.policy.remote_ids} - {
+            *known,
+            *self._told_of,
+        }
+        for name in sorted(missing):
+            tasks = [each.id for each in self.registry if name in each.policy.remote_ids]
+            logger.warning(
+                "the executor %r is off, since it is not configured; tasks: %s", name, ", ".join(tasks)
+            )
 
     async def _check_schema(self) -> None:
         problem = await self._schema_problem()

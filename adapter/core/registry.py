@@ -253,11 +253,15 @@ def policies_from_mapping(
             raise TaskDefinitionError(msg) from None
         remote = definition.get("triggerTaskId")
         task = str(definition.get("workerJobType", name))
+        executor = executor_name(str(definition.get("executor", LOCAL)))
+        remote_ids = {"trigger": str(remote)} if remote else {}
+        if executor != LOCAL:
+            remote_ids.setdefault(executor, task)
         yield TaskPolicy(
             id=task,
             runs_locally=task in handlers,
             description=str(definition.get("description", "")),
-            executor=executor_name(str(definition["executor"])) if "executor" in definition else LOCAL,
-            remote_ids={"trigger": str(remote)} if remote else {},
+            executor=executor,
+            remote_ids=remote_ids,
             retry=retry,
         )

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from adapter.domain.errors import InvalidArgumentError
-from adapter.domain.job import OPEN, TERMINAL, Job, JobStatus
+from adapter.domain.job import OPEN, TERMINAL, Job, JobStatus, executor_name
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.rows import job_from_row
 from adapter.store.tables import metadata_for
@@ -131,7 +131,7 @@ class Insights:
             conditions.append(c.status.in_(sorted(statuses)))
         for column, values in (
             ("type", wanted.types),
-            ("executor", wanted.executors),
+            ("executor", tuple(executor_name(name) for name in wanted.executors)),
             ("queue", wanted.queues),
         ):
             if values:
