@@ -14,7 +14,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 _HIDDEN = "***"
 #: A field with one of these in its name, or of one of these names, is not logged.
 _SECRET_PARTS = ("secret", "password", "passwd", "token", "authorization", "cookie", "api_key", "apikey")
-_SECRET_NAMES = frozenset({"data", "payload", "body", "headers", "result", "output", "key"})
+_SECRET_NAMES = frozenset({"data", "payload", "body", "headers", "output"})
 _IN_TEXT = (
     (re.compile(r"(\w+://[^\s:/@]*:)[^\s@/]+@"), rf"\1{_HIDDEN}@"),
     (re.compile(r"\b(tr_(?:dev|prod|stg|preview)_)\w+"), rf"\1{_HIDDEN}"),
@@ -37,8 +37,13 @@ class _Stderr(logging.Handler):
             self.handleError(record)
 
 
-def configure(style: Literal["text", "json"], level: str, *, role: str = "") -> None:
-    """Send every log line of this process to standard error. ``role`` tells processes on one screen apart."""
+def configure(
+    style: Literal["text", "json"], level: str, *, role: str = "", boot_warnings: bool = True
+) -> None:
+    """Send every log line of this process to standard error.
+
+    ``role`` tells processes on one screen apart. Without ``boot_warnings`` an adapter opens without a word.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -64,13 +69,19 @@ def configure(style: Literal["text", "json"], level: str, *, role: str = "") -> 
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+    if not boot_warnings:
+        handler.addFilter(_no_boot_warning)
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _Stderr)]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
     for name in _QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _no_boot_warning(record: logging.LogRecord) -> bool:
+    return record.name != "adapter" or record.levelno >= logging.ERROR
 
 
 def _rendering(style: str, role: str) -> list[Processor]:

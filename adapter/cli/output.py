@@ -80,7 +80,8 @@ def word(value: str) -> Text:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: int = 1) -> Table:
     """Return a table. The first ``whole`` columns are never cut: they are what one copies."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    box = SIMPLE_HEAD if sys.stdout.isatty() else None
+    made = Table(box=box, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for place, name in enumerate(columns):
         made.add_column(name, no_wrap=place < whole, overflow="fold")
     for row in rows:
@@ -102,8 +103,15 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Table:
 def show(*parts: RenderableType) -> None:
     """Print what is for people."""
     out = console()
-    for part in parts:
-        out.print(part)
+    with out.capture() as captured:
+        for part in parts:
+            out.print(part)
+    text = captured.get()
+    if not sys.stdout.isatty():
+        # Whoever reads this by program has no use for blanks that fill a screen's line.
+        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def ago(moment: datetime | None, now: datetime) -> str | None:

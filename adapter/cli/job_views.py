@@ -1,0 +1,170 @@
+"""How jobs are shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.json import JSON
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from adapter.cli import output
+from adapter.domain.identity import run_id_of
+from adapter.domain.job import Job
+from adapter.store.insights import JobEvent
+
+#: What a list leaves out: it can be large, and `show` has it.
+_LARGE = ("data", "result", "metadata", "extra")
+_LONGEST_JSON = 4000
+
+
+def record(job: Job) -> dict[str, Any]:
+    """Return a job as the document has it: its fields, and the id our API shows."""
+    fields = {each.name: getattr(job, each.name) for each in dataclasses.fields(job)}
+    fields.pop("deduplicated")
+    return {"id": fields.pop("id"), "run_id": run_id_of(job.id), **fields}
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """Return `record` without what can be large."""
+    fields = {name: value for name, value in record(job).items() if name not in _LARGE}
+    if job.error is not None:
+        fields["error"] = {name: value for name, value in job.error.items() if name != "stack"}
+    return fields
+
+
+def jobs_table(jobs: Iterable[Job], now: datetime) -> Table:
+    """Return jobs as a table."""
+    columns = ("ID", "TASK", "STATUS", "EXECUTOR", "QUEUE", "TAG", "TRY", "CREATED")
+    rows = [
+        (
+            str(job.id),
+            job.type,
+            status(job),
+            job.executor,
+            job.queue,
+            job.tag,
+            f"{job.attempt}/{job.max_attempts}",
+            output.ago(job.created_at, now),
+        )
+        for job in jobs
+    ]
+    return output.table(columns, rows)
+
+
+def status(job: Job) -> Text:
+    """Return the status, with what it waits for."""
+    shown = output.word(job.status)
+    if job.waiting_for is not None:
+        shown.append(f" ({job.waiting_for})", style="dim")
+    if job.cancel_requested and not job.status.is_terminal:
+        shown.append(" (cancel asked)", style="yellow")
+    return shown
+
+
+def scheduled(job: Job, now: datetime, *, with_result: bool = False) -> list[RenderableType]:
+    """Return what a scheduling command answers."""
+    pairs: list[tuple[str, object]] = [
+        ("job", str(job.id)),
+        ("run id", run_id_of(job.id)),
+        ("status", status(job)),
+        ("route", f"{job.executor}: {job.route_reason}"),
+        ("due", _when(job.due, now)),
+        ("remote run", job.remote_run_id),
+        ("found", "this job was there before: nothing was scheduled" if job.deduplicated else None),
+    ]
+    parts: list[RenderableType] = [output.facts(pairs)]
+    if with_result:
+        parts += _block("Result", job.result)
+    return parts
+
+
+def job_sheet(job: Job, events: Sequence[JobEvent], now: datetime) -> list[RenderableType]:
+    """Return everything about a job."""
+    ran = job.finished - job.started if job.finished and job.started else None
+    pairs: list[tuple[str, object]] = [
+        ("job", str(job.id)),
+        ("run id", run_id_of(job.id)),
+        ("task", job.type),
+        ("status", status(job)),
+        ("route", f"{job.executor or 'none yet'}: {job.route_reason or 'not routed yet'}"),
+        ("epoch", job.epoch),
+        ("submit", None if job.executor == "local" else job.submit_state),
+        ("remote run", job.remote_run_id),
+        ("remote status", job.remote_status),
+        ("remote env.", job.remote_environment),
+        ("queue", job.queue),
+        ("key", job.concurrency_key),
+        ("priority", job.priority or None),
+        ("attempt", f"{job.attempt} of {job.max_attempts}"),
+        ("tag", job.tag),
+        ("labels", ", ".join(job.tags) or None),
+        ("user", job.user_id),
+        ("idempotency", job.idempotency_key),
+        ("parent", job.parent_id),
+        ("replay of", job.extra.get("replay_of")),
+        ("created", _when(job.created_at, now)),
+        ("due", _when(job.due, now)),
+        ("expires", _when(job.expires_at, now)),
+        ("started", _when(job.started, now)),
+        ("finished", _when(job.finished, now)),
+        ("took", f"{ran.total_seconds():.3f} s" if ran is not None else None),
+        ("kept until", _when(job.remove_at, now)),
+    ]
+    parts: list[RenderableType] = [output.facts(pairs)]
+    parts += _block("Payload", job.data)
+    parts += _block("Metadata", job.metadata)
+    parts += _block("Result", job.result)
+    parts += _error(job.error)
+    if events:
+        rows = [
+            (
+                output.moment(each.at),
+                str(each.epoch),
+                each.kind,
+                each.actor,
+                ", ".join(f"{k}={v}" for k, v in (each.detail or {}).items()),
+            )
+            for each in events
+        ]
+        parts += [
+            _heading("History"),
+            Padding(output.table(("AT", "EPOCH", "WHAT", "WHO", "DETAIL"), rows), (0, 0, 0, 2)),
+        ]
+    return [Group(*parts)]
+
+
+def _when(at: datetime | None, now: datetime) -> str | None:
+    if at is None:
+        return None
+    passed = output.ago(at, now) or ""
+    return f"{output.moment(at)} ({passed if passed.startswith('in ') else f'{passed} ago'})"
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _error(error: dict[str, Any] | None) -> list[RenderableType]:
+    if error is None:
+        return []
+    words = Text(f"{output.plain(error.get('name') or 'Error')}: ", style="red")
+    words.append(output.plain(error.get("message") or "no message was kept"), style="default")
+    if error.get("stack"):
+        words.append(f"\n{output.plain(error['stack']).rstrip()}", style="dim")
+    return [_heading("Error"), Padding(words, (0, 0, 0, 2))]
+
+
+def _block(title: str, value: Any) -> list[RenderableType]:
+    if value is None:
+        return []
+    shown = JSON.from_data(value, indent=2, ensure_ascii=False)
+    text = Text(output.plain(shown.text.plain[:_LONGEST_JSON]), overflow="fold")
+    if len(shown.text.plain) > _LONGEST_JSON:
+        text.append("\n… (all of it with --json)", style="dim")
+    return [_heading(title), Padding(text, (0, 0, 0, 2))]
