@@ -136,15 +136,17 @@ class Adapter(Assembly):
         if not planned:
             return []
         if within is not None:
-            steps = self._scheduling(planned, in_transaction=notify == "in_tx")
+            steps = self._scheduling(planned, own=False, in_transaction=notify == "in_tx")
             jobs = await run_within(within, self.database.schema, steps)
             if notify == "after_commit":
                 loop = asyncio.get_running_loop()
                 poke = functools.partial(self.notifier.poke, *_topics(jobs))
                 after_commit(within, functools.partial(loop.call_soon_threadsafe, poke))
             return self._handles(planned, jobs)
-        steps = self._scheduling(planned, in_transaction=False)
+        steps = self._scheduling(planned, own=True, in_transaction=False)
         keyed = any(each.job.idempotency_key or each.job.request_key for each in planned)
+        # Jobs with tags may take a second look, and all are to be there or none.
+        keyed = keyed or (len(planned) > 1 and any(each.job.tag for each in planned))
         lend = self.database.transaction if keyed or len(planned) > MOST_ROWS else self.database.connection
         async with lend() as conn:
             jobs = await run(conn, self.database.schema, steps)
@@ -160,14 +162,14 @@ class Adapter(Assembly):
     ) -> list[JobHandle[Any]]:
         """Do what `schedule_specs` does in the transaction of a caller without an event loop."""
         planned = [self.scheduler.plan(spec) for spec in specs]
-        steps = self._scheduling(planned, in_transaction=notify == "in_tx")
+        steps = self._scheduling(planned, own=False, in_transaction=notify == "in_tx")
         jobs = run_within_sync(within, self.database.schema, steps)
         if notify == "after_commit":
             after_commit(within, functools.partial(self.poke, *_topics(jobs)))
         return self._handles(planned, jobs)
 
-    def _scheduling(self, planned: Sequence[Planned], *, in_transaction: bool) -> Steps[list[Job]]:
-        jobs = yield from self.scheduler.schedule(planned)
+    def _scheduling(self, planned: Sequence[Planned], *, own: bool, in_transaction: bool) -> Steps[list[Job]]:
+        jobs = yield from self.scheduler.schedule(planned, own=own)
         if in_transaction:
             yield Statement(*notification(self.database.schema, _topics(jobs)))
         return jobs

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
+from adapter.core.canceling import Canceler
 from adapter.core.flags import FlagSource
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
@@ -66,6 +67,7 @@ class Dispatcher:
         reader: Reader,
         budgets: Budgets,
         *,
+        canceler: Canceler,
         lease: timedelta = LEASE,
     ) -> None:
         self._database = parts.database
@@ -75,6 +77,7 @@ class Dispatcher:
         self._applier = applier
         self._reader = reader
         self._budgets = budgets
+        self._canceler = canceler
         self._lease = lease
         self._notifier = parts.notifier
         self._observers = parts.observers
@@ -216,6 +219,9 @@ class Dispatcher:
 
     async def _try(self, executor: Executor, row: Outgoing) -> None:
         policy = self._policy(row.job.type)
+        if row.first and row.job.cancel_requested:
+            await self._canceled(row)
+            return
         too_late = row.age > RESUBMIT_WITHIN and not policy.idempotent
         if not row.first and (row.job.cancel_requested or row.recalled or too_late):
             await self._look_up(executor, row)
@@ -236,16 +242,28 @@ class Dispatcher:
         except RejectedError as error:
             self._observers.counts["dispatch_rejected"] += 1
             await self._rejected(executor, row, policy, error)
-        except (ExecutorError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever else an executor raises, it may have been taken
             self._observers.counts["dispatch_unknown"] += 1
             logger.warning("unknown outcome: %s", error, extra=_fields(row.job))
-            await self._unknown(row, str(error))
+            await self._unknown(row, str(error) or type(error).__name__)
         else:
             self._observers.counts["dispatch_accepted"] += 1
             job = row.job
-            await self._applier.accepted(
+            bound = await self._applier.accepted(
                 job.id, job.epoch, executor.name, accepted.run_id, executor.environment
             )
+            await self._cancel_if_wanted(bound)
+
+    async def _cancel_if_wanted(self, job: Job | None) -> None:
+        """Cancel a run at once that somebody wanted canceled before its id was known."""
+        if job is not None and job.cancel_requested and not job.status.is_terminal:
+            await self._canceler.cancel_there(job)
+
+    async def _canceled(self, row: Outgoing) -> None:
+        async with self._database.connection() as conn:
+            ended = await outbox.canceled(conn, self._database.schema, row)
+        if ended is not None:
+            self._applier.told(ended)
 
     async def _not_sent(
         self, row: Outgoing, delay: timedelta, throttled: ThrottledError | None = None
@@ -302,6 +320,10 @@ class Dispatcher:
             return
         if not found:
             await self._unknown(row, "it may be too late to submit it again, and it is in no list")
+            return
+        async with self._database.connection() as conn:
+            now = await run(conn, self._database.schema, by_ids([row.job.id]))
+        await self._cancel_if_wanted(now.get(row.job.id))
 
 
 def _submission(row: Outgoing, policy: TaskPolicy, executor: Executor) -> Submission:

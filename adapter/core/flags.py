@@ -119,13 +119,17 @@ class FlagSource:
         """Drop the snapshot: somebody said that the flags have changed."""
         self._snapshot = None
 
-    def reading(self) -> Steps[Flags]:
-        """Read the flags anew, on whatever connection carries the steps out."""
+    def reading(self, *, keep: bool = True) -> Steps[Flags]:
+        """Read the flags anew, on whatever connection carries the steps out.
+
+        ``keep=False`` in a caller's transaction: what its snapshot shows may be old, and is for it alone.
+        """
         began = self._clock.monotonic()
         stored = yield from read()
         self._refresh_file()
         snapshot = self.complete(stored)
-        self._snapshot, self._read_at = snapshot, began
+        if keep:
+            self._snapshot, self._read_at = snapshot, began
         return snapshot
 
     def complete(self, stored: Flags) -> Flags:

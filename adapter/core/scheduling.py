@@ -22,7 +22,7 @@ from adapter.domain.job import LOCAL, Job, JobStatus, NewJob, executor_name
 from adapter.domain.routing import Flags, Request, Route, Step, can_run, decide, explain
 from adapter.domain.task import RetryPolicy
 from adapter.store.jobs import find_held, insert
-from adapter.store.processes import DECLARE_QUEUES
+from adapter.store.processes import MAKE_QUEUES
 from adapter.store.steps import Statement, Steps
 
 _MOST_TAGS, _LONGEST_TAG, _LONGEST_KEY = 10, 128, 2048
@@ -158,20 +158,15 @@ class Scheduler:
         """Return the route the job would take, and why."""
         return explain(planned.definition.policy, planned.request, flags)
 
-    def schedule(self, planned: Sequence[Planned]) -> Steps[list[Job]]:
+    def schedule(self, planned: Sequence[Planned], *, own: bool = True) -> Steps[list[Job]]:
         """Insert the jobs, or find those that hold their keys and tags; one result per plan, in order.
 
-        Needs an open transaction when a job has a key.
+        Needs an open transaction when a job has a key. ``own=False``: it is a caller's.
 
         Raises:
             FlagConflictError: the flags changed faster than we could decide, many times over.
         """
-        first: dict[tuple[str, str, str], UUID] = {}
-        twin_of: dict[UUID, UUID] = {}
-        for each in planned:
-            for name in _names(each.job):
-                if first.setdefault(name, each.job.id) != each.job.id:
-                    twin_of[each.job.id] = first[name]
+        twin_of = _twins(planned)
         left = {each.job.id: each for each in planned if each.job.id not in twin_of}
         done: dict[UUID, Job] = {}
         for _ in range(_MOST_TRIES):
@@ -182,7 +177,7 @@ class Scheduler:
                 break
             flags = self._flags.fresh
             if flags is None:
-                flags = yield from self._flags.reading()
+                flags = yield from self._flags.reading(keep=own)
             yield from self._declare_queues(each.job.queue for each in left.values())
             # Keys are taken in sorted order, so that two calls cannot wait for each other.
             jobs = sorted((self._routed(each, flags) for each in left.values()), key=_lock_order)
@@ -195,17 +190,24 @@ class Scheduler:
         if left:
             msg = "The flags kept changing while jobs were routed. Nothing is lost: schedule them again."
             raise FlagConflictError(msg)
-        for job_id, twin in twin_of.items():
-            done[job_id] = replace(done[twin], deduplicated=True)
+        again: dict[UUID, Planned] = {}
+        for each in planned:
+            twin = twin_of.get(each.job.id)
+            if twin is not None and (twin in again or done[twin].deduplicated):
+                # Its twin was not inserted, so the name they share may be free.
+                again[each.job.id] = each
+            elif twin is not None:
+                done[each.job.id] = replace(done[twin], deduplicated=True)
+        if again:
+            found = yield from self.schedule(list(again.values()), own=own)
+            done.update(zip(again, found, strict=True))
         return [done[each.job.id] for each in planned]
 
     def _declare_queues(self, queues: Iterable[str]) -> Steps[None]:
         """Make queues known that no task names: a worker serves the queues it knows."""
         strange = sorted(set(queues) - set(self._registry.queue_limits))
         if strange:
-            yield Statement(
-                DECLARE_QUEUES, {"names": strange, "limits": [None] * len(strange), "declared": False}
-            )
+            yield Statement(MAKE_QUEUES, {"names": strange})
 
     def _routed(self, planned: Planned, flags: Flags) -> NewJob:
         policy = planned.definition.policy
@@ -226,6 +228,17 @@ def _or(value: Any, default: Any) -> Any:
 def _names(job: NewJob) -> list[tuple[str, str, str]]:
     names = (("key", job.idempotency_key), ("request", job.request_key), ("tag", job.tag))
     return [(kind, job.type, name) for kind, name in names if name is not None]
+
+
+def _twins(planned: Sequence[Planned]) -> dict[UUID, UUID]:
+    """Return, for each plan that shares a key or tag with an earlier one, that earlier one."""
+    first: dict[tuple[str, str, str], UUID] = {}
+    twin_of: dict[UUID, UUID] = {}
+    for each in planned:
+        for name in _names(each.job):
+            if first.setdefault(name, each.job.id) != each.job.id:
+                twin_of.setdefault(each.job.id, first[name])
+    return twin_of
 
 
 def _lock_order(job: NewJob) -> tuple[str, str, str, UUID]:

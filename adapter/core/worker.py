@@ -139,7 +139,7 @@ class Worker:
                 pid=os.getpid(),
                 lease=self.options.lease,
             )
-            await processes.declare_queues(conn, schema, self._registry.queue_limits, declared=True)
+            await processes.declare_queues(conn, schema, self._registry.queue_limits)
 
     async def run(self) -> None:
         """Work until `stop`. Errors of the database are waited out."""

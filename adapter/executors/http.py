@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -163,10 +164,13 @@ class HttpClient:
         self._timeouts = timeouts or Timeouts()
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
+        self._owner = 0
 
     async def open(self) -> None:
         """Make the client; no request is sent. A second call does nothing."""
-        if self._client is None:
+        if self._client is None or self._owner != os.getpid():
+            # A forked child must not share the connections of its parent.
+            self._owner = os.getpid()
             self._client = httpx.AsyncClient(transport=self._transport, follow_redirects=False)
 
     async def close(self) -> None:

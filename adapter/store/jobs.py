@@ -58,9 +58,11 @@ SELECT id, type, now_status, CASE WHEN now_status = 'WAITING' THEN 'executor' EN
   CASE WHEN executor <> 'local' THEN now() END
 FROM {from}
 CROSS JOIN LATERAL (SELECT CASE
-  WHEN due_at > now() AND NOT COALESCE((extra ->> 'remote_delay')::boolean, false) THEN 'DELAYED'
+  WHEN due_at > now() AND NOT (executor <> 'local' AND COALESCE((extra ->> 'remote_delay')::boolean, false))
+    THEN 'DELAYED'
   ELSE status END AS now_status) AS decided
-ORDER BY id
+-- Tags in one order for all, so that two calls cannot wait for each other; the rest as it was given.
+ORDER BY tag, CASE WHEN tag IS NOT NULL THEN type END, id
 ON CONFLICT (type, tag) WHERE tag_held DO NOTHING
 RETURNING id, status, created_at, due, expires_at
 """
@@ -80,6 +82,12 @@ WHERE (task, key) IN (
 UNION ALL
 SELECT 'tag', type, tag, id FROM {s}.worker_jobs_open
 WHERE (type, tag) IN (SELECT * FROM unnest(%(tag_types)s::text[], %(tags)s::text[])) AND tag_held
+"""
+
+_FREE_KEYS: LiteralString = """
+DELETE FROM {s}.job_keys k WHERE k.job_id = ANY(%(ids)s)
+  AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open o WHERE o.id = k.job_id)
+  AND NOT EXISTS (SELECT FROM {s}.worker_jobs_finished f WHERE f.id = k.job_id)
 """
 
 _OPEN_BY_ID: LiteralString = "SELECT * FROM {s}.worker_jobs_open WHERE id = ANY(%(ids)s)"
@@ -144,6 +152,10 @@ def find_held(jobs: Sequence[NewJob]) -> Steps[dict[UUID, Job]]:
     )
     holders = {(row["by"], row["type"], row["held"]): row["job_id"] for row in rows}
     held = yield from by_ids(list(holders.values()))
+    gone = [holder for (by, _, _), holder in holders.items() if by != "tag" and holder not in held]
+    if gone:
+        # The job is past its retention: its key holds nothing any more.
+        yield Statement(_FREE_KEYS, {"ids": gone})
     result: dict[UUID, Job] = {}
     for job in jobs:
         names = (("request", job.request_key), ("key", job.idempotency_key), ("tag", job.tag))
@@ -173,7 +185,9 @@ _CANCEL_UNGIVEN: LiteralString = (
     """
 WITH gone AS (
   DELETE FROM {s}.worker_jobs_open
-  WHERE id = %(id)s AND status = ANY(%(sources)s) AND started IS NULL
+  WHERE id = %(id)s AND status = ANY(%(sources)s)
+    -- A local job between two tries is in nobody's hands.
+    AND (started IS NULL OR executor = 'local' AND COALESCE(waiting_for IN ('executor', 'key'), true))
     AND (executor IS NULL OR executor = 'local'
          OR (submit_state = 'never' AND dispatch_lease IS NULL))
   RETURNING *

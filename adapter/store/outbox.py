@@ -41,7 +41,7 @@ WITH picked AS MATERIALIZED (
   WHERE executor = %(executor)s AND executor <> 'local' AND status = 'PENDING' AND submit_state <> 'accepted'
     AND next_try_at <= now() AND (dispatch_lease_until IS NULL OR dispatch_lease_until < now())
     AND (remote_environment IS NULL OR remote_environment = %(environment)s)
-    AND (submit_state <> 'never' OR (type <> ALL(%(held)s)
+    AND (submit_state <> 'never' OR ((expires_at IS NULL OR expires_at > now()) AND type <> ALL(%(held)s)
          AND (SELECT version FROM {s}.flags_state) = %(flags_version)s))
     AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
   ORDER BY next_try_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -84,8 +84,8 @@ WITH tried AS (
 SELECT * FROM tried
 """
 
-#: Refused, and no earlier try of the epoch can have got through.
-_REJECTED: LiteralString = (
+#: Refused or not wanted any more, and no earlier try of the epoch can have got through.
+_ENDED_UNSENT: LiteralString = (
     """
 WITH gone AS (
   DELETE FROM {s}.worker_jobs_open
@@ -94,12 +94,12 @@ WITH gone AS (
 ), given AS (
   SELECT gone.*, CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'FAILED' END AS new_status,
     NULL::jsonb AS new_result, false AS new_cancel,
-    jsonb_build_object('name', 'Rejected', 'message', %(why)s::text) AS new_error, """
+    jsonb_build_object('name', %(name)s::text, 'message', %(why)s::text) AS new_error, """
     + AS_IT_WAS
     + """ FROM gone
 ), noted AS (
   INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
-  SELECT id, epoch, 'rejected', jsonb_build_object('why', %(why)s::text) FROM given
+  SELECT id, epoch, %(kind)s, jsonb_build_object('why', %(why)s::text) FROM given
 ), """
     + RELEASE_KEYS
     + FINISHED_COLUMNS
@@ -110,7 +110,9 @@ WITH gone AS (
 #: `trying` in the hands of the dispatcher that got a definite no.
 _REROUTE: LiteralString = """
 WITH old AS MATERIALIZED (
-  SELECT id, executor, epoch FROM {s}.worker_jobs_open
+  -- Only a remote that holds jobs until they are due may have one before that; another place may not.
+  SELECT id, executor, epoch, status = 'DELAYED' OR COALESCE(due > now(), false) AS is_early
+  FROM {s}.worker_jobs_open
   WHERE status IN ('PENDING', 'DELAYED') AND executor <> 'local' AND recall_id IS NULL
     AND (submit_state = 'never' AND dispatch_lease IS NULL
          OR submit_state = 'trying' AND dispatch_lease = %(lease)s)
@@ -123,9 +125,9 @@ WITH old AS MATERIALIZED (
     epoch = o.epoch + 1, executor = %(to)s, submit_state = 'never', submit_tries = 0,
     dispatch_lease = NULL, dispatch_lease_until = NULL, first_try_at = NULL, remote_environment = NULL,
     next_try_at = CASE WHEN %(to)s <> 'local' THEN now() END,
-    status = CASE WHEN o.status = 'DELAYED' THEN 'DELAYED' WHEN %(to)s <> 'local' THEN 'PENDING'
+    status = CASE WHEN old.is_early THEN 'DELAYED' WHEN %(to)s <> 'local' THEN 'PENDING'
       WHEN %(runnable)s THEN 'QUEUED' ELSE 'WAITING' END,
-    waiting_for = CASE WHEN o.status <> 'DELAYED' AND %(to)s = 'local' AND NOT %(runnable)s THEN 'executor' END,
+    waiting_for = CASE WHEN NOT old.is_early AND %(to)s = 'local' AND NOT %(runnable)s THEN 'executor' END,
     seq = nextval('{s}.worker_jobs_seq'), updated_at = now()
   FROM old WHERE o.id = old.id
   RETURNING o.id, o.epoch, o.queue, old.executor
@@ -215,7 +217,17 @@ async def unknown(conn: Connection, schema: Schema, row: Outgoing, *, why: str, 
 
 async def rejected(conn: Connection, schema: Schema, row: Outgoing, *, why: str) -> Job | None:
     """End a job the remote refused on a first try; None when an earlier try may have got through."""
-    rows = await fetch(conn, schema, _REJECTED, _try_key(row) | {"why": why})
+    return await _ended_unsent(conn, schema, row, {"kind": "rejected", "name": "Rejected", "why": why})
+
+
+async def canceled(conn: Connection, schema: Schema, row: Outgoing) -> Job | None:
+    """End a job that somebody canceled before anything left; None when something may have."""
+    why = "It was canceled before it was submitted."
+    return await _ended_unsent(conn, schema, row, {"kind": "canceled", "name": "Canceled", "why": why})
+
+
+async def _ended_unsent(conn: Connection, schema: Schema, row: Outgoing, said: dict[str, Any]) -> Job | None:
+    rows = await fetch(conn, schema, _ENDED_UNSENT, _try_key(row) | said)
     return job_from_row(rows[0]) if rows else None
 
 

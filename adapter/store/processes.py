@@ -40,11 +40,17 @@ DELETE FROM {s}.workers w WHERE w.seen_at < now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open o WHERE o.worker_id = w.id AND o.status = 'EXECUTING')
 """
 
-DECLARE_QUEUES: LiteralString = """
+#: Locks nothing that is there: it runs in callers' transactions, and claims skip a locked queue.
+MAKE_QUEUES: LiteralString = """
+INSERT INTO {s}.job_queues (name) SELECT n FROM unnest(%(names)s::text[]) AS n ORDER BY n
+ON CONFLICT (name) DO NOTHING
+"""
+
+_DECLARE_QUEUES: LiteralString = """
 INSERT INTO {s}.job_queues AS q (name, concurrency_limit)
 SELECT n, l FROM unnest(%(names)s::text[], %(limits)s::int[]) AS u(n, l) ORDER BY n
 ON CONFLICT (name) DO UPDATE SET concurrency_limit = EXCLUDED.concurrency_limit
-WHERE %(declared)s AND q.concurrency_limit IS DISTINCT FROM EXCLUDED.concurrency_limit
+WHERE q.concurrency_limit IS DISTINCT FROM EXCLUDED.concurrency_limit
 """
 
 _QUEUES: LiteralString = """
@@ -123,12 +129,9 @@ async def forget_dead(conn: Connection, schema: Schema) -> None:
     await fetch(conn, schema, _FORGET)
 
 
-async def declare_queues(
-    conn: Connection, schema: Schema, queues: Mapping[str, int | None], *, declared: bool
-) -> None:
-    """Make queues known. ``declared``: these limits come from the registry and replace stored ones."""
-    parameters = {"names": list(queues), "limits": list(queues.values()), "declared": declared}
-    await fetch(conn, schema, DECLARE_QUEUES, parameters)
+async def declare_queues(conn: Connection, schema: Schema, queues: Mapping[str, int | None]) -> None:
+    """Make queues known with the limits of the registry, which replace stored ones."""
+    await fetch(conn, schema, _DECLARE_QUEUES, {"names": list(queues), "limits": list(queues.values())})
 
 
 async def queues(conn: Connection, schema: Schema) -> list[QueueState]:

@@ -70,11 +70,12 @@ async def run(conn: Connection, schema: Schema, steps: Steps[T]) -> T:
 async def run_within(caller: AsyncCaller, schema: Schema, steps: Steps[T]) -> T:
     """Carry the steps out in the caller's transaction; it commits or rolls back with the caller's data."""
     if isinstance(caller, psycopg.AsyncConnection):
-        if caller.autocommit:
-            _refuse_idle(caller.info.transaction_status)
+        _refuse_autocommit(caller)
         return await _drive_psycopg(caller, schema, steps)
+    _check_kind(caller, AsyncSession, AsyncSqlalchemyConnection)
     conn = await caller.connection() if isinstance(caller, AsyncSession) else caller
     _check_driver(conn.dialect.driver)
+    _refuse_autocommit((await conn.get_raw_connection()).driver_connection)
     rows: Sequence[Row] = ()
     try:
         step = next(steps)
@@ -90,11 +91,12 @@ async def run_within(caller: AsyncCaller, schema: Schema, steps: Steps[T]) -> T:
 def run_within_sync(caller: SyncCaller, schema: Schema, steps: Steps[T]) -> T:
     """Carry the steps out in the transaction of a caller without an event loop."""
     if isinstance(caller, psycopg.Connection):
-        if caller.autocommit:
-            _refuse_idle(caller.info.transaction_status)
+        _refuse_autocommit(caller)
     else:
+        _check_kind(caller, Session, SqlalchemyConnection)
         caller = caller.connection() if isinstance(caller, Session) else caller
         _check_driver(caller.dialect.driver)
+        _refuse_autocommit(caller.connection.driver_connection)
     try:
         step = next(steps)
         while True:
@@ -128,8 +130,18 @@ async def _drive_psycopg(conn: psycopg.AsyncConnection[Any], schema: Schema, ste
             return done.value
 
 
-def _refuse_idle(status: psycopg.pq.TransactionStatus) -> None:
-    if status == psycopg.pq.TransactionStatus.IDLE:
+def _check_kind(caller: object, *kinds: type) -> None:
+    if not isinstance(caller, kinds):
+        msg = (
+            "within= takes a connection of psycopg 3, or a session or connection of SQLAlchemy on it: sync with "
+            f"`adapter.sync`, else async. It was given a {type(caller).__module__}.{type(caller).__name__}."
+        )
+        raise InvalidArgumentError(msg)
+
+
+def _refuse_autocommit(conn: object) -> None:
+    assert isinstance(conn, (psycopg.Connection, psycopg.AsyncConnection))
+    if conn.autocommit and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
         msg = (
             "within= was given a connection in autocommit mode outside of a transaction, so the job "
             "would not commit with your data. Open one with `async with conn.transaction():`."
