@@ -95,8 +95,10 @@ class Applier:
             return await self._why_not(conn, write, believed=False)
         if not terminal:
             moved = await reports.progress(conn, schema, write)
-        elif report.status is JobStatus.EXPIRED and (
-            reopened := await reports.expired_there(conn, schema, write)
+        elif (
+            report.status is JobStatus.EXPIRED
+            and report.started is not True
+            and (reopened := await reports.expired_there(conn, schema, write))
         ):
             self._notifier.poke(DISPATCH)
             self._log(reopened, "it expired at the remote and is submitted again")
