@@ -1,0 +1,185 @@
+"""Jobs that a remote has: taking its webhooks in, and reconciling when there were none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+
+from adapter import Adapter, JobHandle, JobSpec
+from adapter.domain.signing import sign_standard
+from adapter.executors.trigger_dev import TriggerDev
+from bench.ground import EMPTY, Ground, Sample, Sizes, free_port, peak_mb, until, until_ready
+
+_KEY = "tr_dev_bench0123456789"
+_SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBiZW5jaG1hcms="
+_CONNECTIONS = 16
+_ACCEPT_ALL = (
+    "WITH now_there AS (UPDATE adapter.worker_jobs_open SET status = 'QUEUED', submit_state = 'accepted',"
+    " remote_status = 'QUEUED', remote_environment = %(environment)s, next_try_at = NULL,"
+    " first_try_at = now(), submit_tries = 1, remote_run_id = 'run_' || replace(id::text, '-', '') RETURNING *)"
+    " INSERT INTO adapter.remote_runs (executor, run_id, job_id, epoch, environment)"
+    " SELECT executor, remote_run_id, id, epoch, remote_environment FROM now_there"
+)
+
+
+async def _remote_jobs(adapter: Adapter, url: str, ground: Ground, count: int) -> list[str]:
+    """Make jobs that a remote has accepted; returns their ids."""
+    handles: list[JobHandle[Any]] = []
+    for start in range(0, count, 1000):
+        specs = [JobSpec("elsewhere", {}, {"executor": "trigger"}) for _ in range(min(1000, count - start))]
+        handles += await adapter.schedule_specs(specs)
+    async with ground.connection(url) as conn:
+        executor = adapter.executors.by_name["trigger"]
+        await conn.execute(_ACCEPT_ALL, {"environment": executor.environment})
+        await conn.execute("ANALYZE")
+    return [str(handle.id) for handle in handles]
+
+
+def _run_id(job_id: str) -> str:
+    return f"run_{job_id.replace('-', '')}"
+
+
+# ---- webhooks ------------------------------------------------------------------------------------
+
+
+def _request(job_id: str, port: int) -> bytes:
+    now = datetime.now(UTC)
+    moment = now.isoformat()
+    run = {
+        "id": _run_id(job_id),
+        "status": "COMPLETED",
+        "taskIdentifier": "elsewhere",
+        "attempt": 1,
+        "tags": [f"job:{job_id}:1"],
+        "updatedAt": moment,
+        "startedAt": moment,
+        "finishedAt": moment,
+        "output": {"ok": True},
+    }
+    event = {"type": "RUN_COMPLETED", "timestamp": moment, "data": {"source": "engine", "run": run}}
+    body = json.dumps(event).encode()
+    headers = {
+        "host": f"127.0.0.1:{port}",
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        **sign_standard(_SECRET, f"msg_{job_id}", now, body),
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST /api/trigger/webhook HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+async def _post_all(requests: list[bytes], port: int) -> None:
+    """Send on connections that are kept. A client library would need more of the CPU than the server."""
+    left = iter(requests)
+
+    async def one_connection() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for request in left:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(head.decode())
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(int(length.split(b":")[1]))
+        writer.close()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_CONNECTIONS):
+            group.create_task(one_connection())
+
+
+async def webhooks(ground: Ground, sizes: Sizes) -> list[Sample]:
+    port = free_port()
+    with ground.database() as url:
+        executor = TriggerDev(secret_key=_KEY, api_url="http://127.0.0.1:9")
+        async with ground.adapter(url, executors=[executor]) as adapter:
+            ids = await _remote_jobs(adapter, url, ground, sizes.webhooks)
+        environ = {
+            "TRIGGER_WEBHOOK_SECRET": _SECRET,
+            "TRIGGER_SECRET_KEY": _KEY,
+            "TRIGGER_API_URL": "http://127.0.0.1:9",
+        }
+        with ground.process(url, "serve", "--port", str(port), **environ) as server:
+            await until_ready(port)
+            requests = [_request(job_id, port) for job_id in ids]
+            async with ground.connection(url) as conn:
+                began = time.perf_counter()
+                await _post_all(requests, port)
+                accepted = time.perf_counter() - began
+                await until(conn, EMPTY, server)
+                applied = time.perf_counter() - began
+            peak = peak_mb(server)
+    return [
+        Sample(
+            "webhooks accepted, one server",
+            sizes.webhooks / accepted,
+            "/s",
+            "raw: INSERT and commit, one by one",
+        ),
+        Sample("webhooks accepted and applied", sizes.webhooks / applied, "/s"),
+        Sample("webhooks, most memory of the server", peak, "MB"),
+    ]
+
+
+# ---- reconciliation ------------------------------------------------------------------------------
+
+
+class FastRemote(httpx.AsyncBaseTransport):
+    """A remote that costs next to nothing: dictionaries behind Trigger.dev's wire format."""
+
+    def __init__(self, status: str) -> None:
+        self._status = status
+        self._by_tag: dict[str, dict[str, Any]] = {}
+        self._by_id: dict[str, dict[str, Any]] = {}
+
+    def fill(self, job_ids: list[str]) -> None:
+        """Have a run for each of these jobs."""
+        status, moment = self._status, datetime.now(UTC).isoformat()
+        started = (
+            {"startedAt": moment, "finishedAt": moment, "attemptCount": 1} if status == "COMPLETED" else {}
+        )
+        for job_id in job_ids:
+            tag = f"job:{job_id}:1"
+            run = {"id": _run_id(job_id), "status": status, "taskIdentifier": "elsewhere", "tags": [tag]}
+            self._by_tag[tag] = run | {"createdAt": moment, "updatedAt": moment, **started}
+        self._by_id = {run["id"]: run for run in self._by_tag.values()}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v1/runs":
+            tags = parse_qs(request.url.query.decode())["filter[tag]"][0].split(",")
+            found = [self._by_tag[tag] for tag in tags if tag in self._by_tag]
+            return httpx.Response(200, json={"data": found, "pagination": {}})
+        run = self._by_id[request.url.path.rpartition("/")[2]]
+        return httpx.Response(200, json=run | {"output": {"ok": True}, "payload": {}, "attempts": []})
+
+
+async def reconcile(ground: Ground, sizes: Sizes) -> list[Sample]:
+    samples: list[Sample] = []
+    for share, status in ((0, "QUEUED"), (100, "COMPLETED")):
+        with ground.database() as url:
+            remote = FastRemote(status)
+            executor = TriggerDev(
+                secret_key=_KEY, api_url="https://remote.test", requests_per_minute=0, transport=remote
+            )
+            async with ground.adapter(url, executors=[executor]) as adapter:
+                ids = await _remote_jobs(adapter, url, ground, sizes.runs)
+                remote.fill(ids)
+                report = await adapter.reconcile()
+                left = (await adapter.database.fetch("SELECT count(*) AS n FROM {s}.worker_jobs_open"))[0][
+                    "n"
+                ]
+        assert report.stopped is None, report.stopped
+        assert left == (0 if share else sizes.runs), left
+        name = f"reconcile {sizes.runs:,} runs, {share} % finished there"
+        samples += [
+            Sample(name, report.seconds, "s"),
+            Sample(f"{name}: list calls", report.list_calls, ""),
+            Sample(f"{name}: retrieves", report.retrieves, ""),
+        ]
+    return samples
