@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from adapter.core.applying import Applier
@@ -25,6 +26,7 @@ class Orphans:
         self._applier = applier
         self._limit = _FEW
         self._given_up = 0
+        self._one_at_a_time = asyncio.Lock()
         self.why_stopped: str | None = None
 
     def begin(self, total: int) -> None:
@@ -39,7 +41,8 @@ class Orphans:
         is reported after all.
         """
         schema = self._database.schema
-        async with self._database.connection() as conn:
+        # One at a time: the limit is exact though runs are looked at side by side.
+        async with self._one_at_a_time, self._database.connection() as conn:
             if not await remote_runs.missing(conn, schema, executor, known.run_id):
                 return False
             if self._given_up >= self._limit:
@@ -73,7 +76,7 @@ class Orphans:
                     kind="orphaned",
                     detail={"run": known.run_id},
                 )
-        self._given_up += 1
+            self._given_up += 1
         self._applier.told(ended)
         return True
 

@@ -6,6 +6,7 @@ what a list does not show is asked for one by one before anything is concluded f
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ logger = logging.getLogger("adapter.reconcile")
 LEASE = timedelta(minutes=2)
 #: Runs asked for by one list call: as many tags as fit a request.
 PER_CALL = 100
+#: Runs looked at side by side, so that a slow remote does not make a pass slow.
+_AT_ONCE = 6
 _NOBODY = UUID(int=0)
 #: So many runs in a row that cannot be read mean that the remote cannot be asked at all.
 _MOST_ERRORS = 5
@@ -168,19 +171,24 @@ class Reconciler:
                 report.count(Verdict.UNKNOWN)
         listed = await self._list(executor, asked, report)
         in_a_row = 0
-        for each in asked:
-            report.examined += 1
-            try:
-                verdict = await self._one(executor, each, listed.get(each.run_id), report)
-                in_a_row = 0
-            except ExecutorError as error:
+        for start in range(0, len(asked), _AT_ONCE):
+            part = asked[start : start + _AT_ONCE]
+            looks = (self._one(executor, each, listed.get(each.run_id), report) for each in part)
+            for each, verdict in zip(part, await asyncio.gather(*looks, return_exceptions=True), strict=True):
+                report.examined += 1
+                if isinstance(verdict, Verdict):
+                    in_a_row = 0
+                    report.count(verdict)
+                    continue
                 # One run that cannot be read must not keep the others from being looked at.
                 in_a_row += 1
-                if in_a_row == _MOST_ERRORS or isinstance(error, (NotSentError, ThrottledError)):
-                    raise
-                logger.warning("run %s cannot be compared: %s", each.run_id, error)
-                verdict = Verdict.UNKNOWN
-            report.count(verdict)
+                fatal = not isinstance(verdict, ExecutorError) or isinstance(
+                    verdict, (NotSentError, ThrottledError)
+                )
+                if fatal or in_a_row == _MOST_ERRORS:
+                    raise verdict
+                logger.warning("run %s cannot be compared: %s", each.run_id, verdict)
+                report.count(Verdict.UNKNOWN)
             if self._orphans.why_stopped is not None:
                 return self._orphans.why_stopped
         started = [run_id for run_id, run in listed.items() if not run.never_started]
