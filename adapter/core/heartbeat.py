@@ -123,6 +123,9 @@ class Heartbeat:
         if row is None or not row["known"]:
             self._lose()
             return
+        if began - self._last > self._lease.total_seconds() * FENCE_AT:
+            # A process that was paused: others may have taken our jobs before this beat got through.
+            self._lose()
         self._last, self._lost = began, False
         if row["canceled"]:
             self._on_canceled(list(row["canceled"]))

@@ -54,14 +54,20 @@ WITH late AS MATERIALIZED (
 )
 
 #: A worker is dead when it was not seen for a lease, counted from the last start of PostgreSQL at the
-#: earliest: a restart must not make live workers look dead.
+#: earliest: a restart must not make live workers look dead. The lock is taken on the very claim that was
+#: looked at: a row that meanwhile was rescued and claimed anew is in the hands of somebody alive.
 _DEAD: LiteralString = """
-WITH dead AS MATERIALIZED (
-  SELECT o.id FROM {s}.worker_jobs_open o
+WITH silent AS MATERIALIZED (
+  SELECT o.id, o.worker_id, o.claim_number FROM {s}.worker_jobs_open o
   LEFT JOIN {s}.workers w ON w.id = o.worker_id
   WHERE o.status = 'EXECUTING' AND o.executor = 'local'
     AND now() > greatest(w.seen_at, pg_postmaster_start_time()) + COALESCE(w.lease, %(lease)s::interval)
-  ORDER BY o.id LIMIT %(limit)s FOR UPDATE OF o SKIP LOCKED
+  ORDER BY o.id LIMIT %(limit)s
+), dead AS MATERIALIZED (
+  SELECT o.id FROM {s}.worker_jobs_open o JOIN silent s USING (id)
+  WHERE o.status = 'EXECUTING' AND o.executor = 'local'
+    AND o.worker_id IS NOT DISTINCT FROM s.worker_id AND o.claim_number IS NOT DISTINCT FROM s.claim_number
+  ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
 )"""
 
 _RESCUE: LiteralString = (
