@@ -10,11 +10,11 @@ from typing import LiteralString
 
 #: Columns that move over as they are.
 _KEPT: LiteralString = """id, type, tag, user_id, data, executor, route_reason, epoch, queue,
-  concurrency_key, priority, due, expires_at, max_duration, attempt, max_attempts, retry, metadata,
+  concurrency_key, priority, due, expires_at, max_duration, max_attempts, retry, metadata,
   tags, remote_environment, schedule_id, idempotency_key, submit_group, first_try_at, worker_id, claim_number, last_synced_at, parent_id, batch_id, persistent, extra, created_at"""
 
 #: The ``new_*`` columns of a job that ends where our own workers or nobody had it.
-AS_IT_WAS: LiteralString = """started AS new_started, submit_state AS new_submit_state,
+AS_IT_WAS: LiteralString = """started AS new_started, attempt AS new_attempt, submit_state AS new_submit_state,
   remote_run_id AS new_run_id, remote_attempt AS new_remote_attempt, remote_status AS new_remote_status,
   false AS new_orphaned"""
 
@@ -38,12 +38,12 @@ _REMOVE_AT: LiteralString = """CASE
 FINISHED_COLUMNS: LiteralString = (
     "INSERT INTO {s}.worker_jobs_finished ("
     + _KEPT
-    + """, status, success, result, error, cancel_requested, started, submit_state, remote_run_id,
+    + """, status, success, result, error, cancel_requested, started, attempt, submit_state, remote_run_id,
   remote_attempt, remote_status, orphaned, finished, updated_at, remove_at, drop_on)
 SELECT """
     + _KEPT
     + """, new_status, new_status = 'COMPLETED', new_result, new_error,
-  cancel_requested OR new_cancel, new_started, new_submit_state, new_run_id, new_remote_attempt,
+  cancel_requested OR new_cancel, new_started, new_attempt, new_submit_state, new_run_id, new_remote_attempt,
   new_remote_status, new_orphaned, now(), now(), kept.until,
   (SELECT min(p.day) FROM {s}.finished_partitions p
     WHERE p.day > (kept.until AT TIME ZONE 'UTC')::date OR p.day = '9999-12-31')

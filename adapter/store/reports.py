@@ -88,6 +88,7 @@ WITH gone AS (
     false AS new_cancel, CASE WHEN %(started)s THEN COALESCE(started, now()) ELSE started END AS new_started,
     'accepted' AS new_submit_state, %(run_id)s::text AS new_run_id,
     COALESCE(%(attempt)s::int::text, remote_attempt) AS new_remote_attempt,
+    greatest(attempt, COALESCE(%(attempt)s::int, 0)) AS new_attempt,
     %(remote_status)s::text AS new_remote_status, %(orphaned)s::boolean AS new_orphaned
   FROM gone
 ), ended AS (

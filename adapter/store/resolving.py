@@ -42,7 +42,7 @@ WITH gone AS (
     + """ RETURNING *
 ), given AS (
   SELECT gone.*, 'SYSTEM_FAILURE' AS new_status, NULL::jsonb AS new_result, false AS new_cancel,
-    jsonb_build_object('name', 'AssumedLost', 'message', %(reason)s::text) AS new_error, started AS new_started,
+    jsonb_build_object('name', 'AssumedLost', 'message', %(reason)s::text) AS new_error, started AS new_started, attempt AS new_attempt,
     submit_state AS new_submit_state, remote_run_id AS new_run_id, remote_attempt AS new_remote_attempt,
     remote_status AS new_remote_status, true AS new_orphaned
   FROM gone
