@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adapter.web.trigger_api.context import ApiContext
 
 
-class MiscRoutes:
+class LookupRoutes:
     """Claims for tokens, and time zones."""
 
     def __init__(self, context: ApiContext) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapter.web.trigger_api.context import ApiContext
-from adapter.web.trigger_api.misc import MiscRoutes
+from adapter.web.trigger_api.lookups import LookupRoutes
 from adapter.web.trigger_api.packets import PacketRoutes
 from adapter.web.trigger_api.runs import RunRoutes
 from adapter.web.trigger_api.tasks import TaskRoutes
@@ -20,5 +20,5 @@ if TYPE_CHECKING:
 def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
     """Return the route table."""
     context = ApiContext(adapter, keyring)
-    groups = (TaskRoutes(context), RunRoutes(context), PacketRoutes(context), MiscRoutes(context))
+    groups = (TaskRoutes(context), RunRoutes(context), PacketRoutes(context), LookupRoutes(context))
     return [route for group in groups for route in group.routes]
