@@ -20,6 +20,7 @@ from adapter.core.canceling import Canceler
 from adapter.core.flags import FlagSource
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
+from adapter.core.tombstones import Tombstones
 from adapter.domain.errors import (
     DatabaseUnavailableError,
     ExecutorError,
@@ -78,6 +79,7 @@ class Dispatcher:
         self._reader = reader
         self._budgets = budgets
         self._canceler = canceler
+        self._tombstones = Tombstones(parts, reader, budgets)
         self._lease = lease
         self._notifier = parts.notifier
         self._observers = parts.observers
@@ -259,9 +261,9 @@ class Dispatcher:
         if job is not None and job.cancel_requested and not job.status.is_terminal:
             await self._canceler.cancel_there(job)
 
-    async def _canceled(self, row: Outgoing) -> None:
+    async def _canceled(self, row: Outgoing, *, proven: bool = False) -> None:
         async with self._database.connection() as conn:
-            ended = await outbox.canceled(conn, self._database.schema, row)
+            ended = await outbox.canceled(conn, self._database.schema, row, proven=proven)
         if ended is not None:
             self._applier.told(ended)
 
@@ -311,16 +313,20 @@ class Dispatcher:
             self._notifier.poke(FINISHED)
 
     async def _look_up(self, executor: Executor, row: Outgoing) -> None:
-        """Ask for the epoch's run by its tag. Not finding it proves nothing: the row stays unknown."""
+        """Ask for the epoch's run by its tag. Not finding it proves nothing; for a cancel a tombstone does."""
         try:
             found = await self._reader.find(executor, row.job)
             await self._reader.adopt(executor, row.job, found)
+            if not found and row.job.cancel_requested and row.age <= RESUBMIT_WITHIN:
+                submission = _submission(row, self._policy(row.job.type), executor)
+                if await self._tombstones.never_arrived(executor, row.job, submission):
+                    await self._canceled(row, proven=True)
+                    return
         except ExecutorError as error:
             await self._unknown(row, f"could not be looked up: {error}")
             return
         if not found:
             await self._unknown(row, "it may be too late to submit it again, and it is in no list")
-            return
         async with self._database.connection() as conn:
             now = await run(conn, self._database.schema, by_ids([row.job.id]))
         await self._cancel_if_wanted(now.get(row.job.id))

@@ -178,6 +178,18 @@ class Executor(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesTombstones(Protocol):
+    """An executor at which it can be proven that an epoch has no run."""
+
+    async def submit_tombstone(self, submission: Submission) -> Accepted:
+        """Send the keys of an epoch without its work: returns its run, or one that only carries our mark.
+
+        The mark is `identity.tombstone_tag`, as its only tag; such a run waits far in the future.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class ExecutorSet:
     """The remote executors of one adapter, by name."""

@@ -84,12 +84,14 @@ WITH tried AS (
 SELECT * FROM tried
 """
 
-#: Refused or not wanted any more, and no earlier try of the epoch can have got through.
+#: Refused or not wanted any more, and no try of the epoch has got through: none left before this one, or
+#: it is proven.
 _ENDED_UNSENT: LiteralString = (
     """
 WITH gone AS (
   DELETE FROM {s}.worker_jobs_open
-  WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s AND submit_state = 'trying'
+  WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s
+    AND (submit_state = 'trying' OR submit_state = 'unknown' AND cancel_requested AND %(proven)s)
   RETURNING *
 ), given AS (
   SELECT gone.*, CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'FAILED' END AS new_status,
@@ -220,14 +222,22 @@ async def rejected(conn: Connection, schema: Schema, row: Outgoing, *, why: str)
     return await _ended_unsent(conn, schema, row, {"kind": "rejected", "name": "Rejected", "why": why})
 
 
-async def canceled(conn: Connection, schema: Schema, row: Outgoing) -> Job | None:
-    """End a job that somebody canceled before anything left; None when something may have."""
-    why = "It was canceled before it was submitted."
-    return await _ended_unsent(conn, schema, row, {"kind": "canceled", "name": "Canceled", "why": why})
+async def canceled(conn: Connection, schema: Schema, row: Outgoing, *, proven: bool = False) -> Job | None:
+    """End a job that somebody canceled before anything left; None when something may have.
+
+    ``proven``: something left, and it is proven that it never arrived.
+    """
+    why = (
+        "It was canceled; its submit never arrived." if proven else "It was canceled before it was submitted."
+    )
+    said = {"kind": "canceled", "name": "Canceled", "why": why}
+    return await _ended_unsent(conn, schema, row, said, proven=proven)
 
 
-async def _ended_unsent(conn: Connection, schema: Schema, row: Outgoing, said: dict[str, Any]) -> Job | None:
-    rows = await fetch(conn, schema, _ENDED_UNSENT, _try_key(row) | said)
+async def _ended_unsent(
+    conn: Connection, schema: Schema, row: Outgoing, said: dict[str, Any], *, proven: bool = False
+) -> Job | None:
+    rows = await fetch(conn, schema, _ENDED_UNSENT, _try_key(row) | said | {"proven": proven})
     return job_from_row(rows[0]) if rows else None
 
 

@@ -54,6 +54,13 @@ WHERE executor = %(executor)s AND run_id = %(run_id)s
 RETURNING missing_since < now() - interval '10 minutes' AS for_long, missing_since
 """
 
+#: Made to prove absence: never the job's run, and to be canceled whoever finds it.
+_TOMBSTONE: LiteralString = """
+INSERT INTO {s}.remote_runs (executor, run_id, job_id, epoch, environment, role, wanted)
+VALUES (%(executor)s, %(run_id)s, %(job_id)s, %(epoch)s, %(environment)s, 'tombstone', 'canceled')
+ON CONFLICT (executor, run_id) DO NOTHING
+"""
+
 _WANT: LiteralString = """
 UPDATE {s}.remote_runs SET wanted = 'canceled' WHERE executor = %(executor)s AND run_id = %(run_id)s AND ended_at IS NULL
 """
@@ -151,6 +158,27 @@ async def uncertain(conn: Connection, schema: Schema, executor: str, after: UUID
     """Return open jobs of which a submit may or may not have got through, by id."""
     rows = await fetch(conn, schema, _UNCERTAIN, {"executor": executor, "after": after, "limit": limit})
     return [job_from_row(row) for row in rows]
+
+
+async def tombstone(
+    conn: Connection,
+    schema: Schema,
+    *,
+    job_id: UUID,
+    epoch: int,
+    executor: str,
+    run_id: str,
+    environment: str | None,
+) -> None:
+    """Record a run that only proves that its epoch has no other; it is never applied to the job."""
+    parameters: dict[str, Any] = {
+        "job_id": job_id,
+        "epoch": epoch,
+        "executor": executor,
+        "run_id": run_id,
+        "environment": environment,
+    }
+    await fetch(conn, schema, _TOMBSTONE, parameters)
 
 
 async def ended(conn: Connection, schema: Schema, executor: str, run_id: str, status: str) -> bool:

@@ -16,7 +16,9 @@ from adapter.store.finishing import FINISHED_COLUMNS, RELEASE_KEYS
 from adapter.store.rows import job_from_row
 
 _HOLDS: LiteralString = """id = %(id)s AND epoch = %(epoch)s AND executor = %(executor)s
-    AND (remote_run_id IS NULL OR remote_run_id = %(run_id)s)"""
+    AND (remote_run_id IS NULL OR remote_run_id = %(run_id)s)
+    AND NOT EXISTS (SELECT FROM {s}.remote_runs AS known WHERE known.executor = %(executor)s
+      AND known.run_id = %(run_id)s AND known.role <> 'bound')"""
 
 _BIND: LiteralString = """bound AS (
   INSERT INTO {s}.remote_runs AS r (executor, run_id, job_id, epoch, environment, started_at, wanted)
