@@ -75,17 +75,22 @@ VALUES (%(executor)s, %(share)s, %(capacity)s, %(capacity)s, %(per_second)s)
 ON CONFLICT (executor, share) DO UPDATE SET capacity = EXCLUDED.capacity, per_second = EXCLUDED.per_second
 """
 
+#: A clock that was set back (a failover) leaves a refill in the future: it counts as one of just now.
 _SPEND: LiteralString = """
 UPDATE {s}.remote_budgets SET refilled_at = now(),
-  tokens = least(capacity, tokens + per_second * extract(epoch FROM now() - refilled_at)) - %(n)s
+  tokens = least(capacity, tokens + per_second * greatest(0, extract(epoch FROM now() - refilled_at))) - %(n)s
 WHERE executor = %(executor)s AND share = %(share)s AND COALESCE(paused_until <= now(), true)
-  AND least(capacity, tokens + per_second * extract(epoch FROM now() - refilled_at)) >= %(n)s
+  AND least(capacity, tokens + per_second * greatest(0, extract(epoch FROM now() - refilled_at))) >= %(n)s
 RETURNING tokens
 """
 
 _WAIT: LiteralString = """
+WITH ahead AS (
+  UPDATE {s}.remote_budgets SET refilled_at = now()
+  WHERE executor = %(executor)s AND share = %(share)s AND refilled_at > now() + interval '1 second'
+)
 SELECT greatest(0, extract(epoch FROM paused_until - now()),
-  (%(n)s - tokens) / per_second - extract(epoch FROM now() - refilled_at))::float8 AS wait
+  (%(n)s - tokens) / per_second - greatest(0, extract(epoch FROM now() - refilled_at)))::float8 AS wait
 FROM {s}.remote_budgets WHERE executor = %(executor)s AND share = %(share)s
 """
 

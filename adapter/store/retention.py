@@ -42,17 +42,21 @@ DELETE FROM {s}.worker_jobs_finished WHERE (id, drop_on) IN (
 RETURNING id
 """
 
+#: Each says twice what is old: a row that was renewed between the look and the lock is looked at once
+#: more, but only by the outer condition.
 _TRIMS: tuple[LiteralString, ...] = (
-    "DELETE FROM {s}.job_keys WHERE (task, key) IN (SELECT task, key FROM {s}.job_keys WHERE expires_at <= now() LIMIT %(limit)s)",
+    """DELETE FROM {s}.job_keys WHERE (task, key) IN (SELECT task, key FROM {s}.job_keys
+       WHERE expires_at <= now() LIMIT %(limit)s) AND expires_at <= now()""",
     """DELETE FROM {s}.remote_runs WHERE (executor, run_id) IN (SELECT executor, run_id FROM {s}.remote_runs
-       WHERE ended_at < now() - interval '30 days' LIMIT %(limit)s)""",
+       WHERE ended_at < now() - interval '30 days' LIMIT %(limit)s) AND ended_at < now() - interval '30 days'""",
     """DELETE FROM {s}.webhook_inbox WHERE id IN (SELECT id FROM {s}.webhook_inbox
-       WHERE received_at < now() - interval '14 days' AND state <> 'pending' LIMIT %(limit)s)""",
+       WHERE received_at < now() - interval '14 days' AND state <> 'pending' LIMIT %(limit)s)
+       AND received_at < now() - interval '14 days' AND state <> 'pending'""",
     """DELETE FROM {s}.job_events WHERE id IN (SELECT e.id FROM {s}.job_events e
        WHERE e.at < now() - interval '7 days' AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open o WHERE o.id = e.job_id)
          AND NOT EXISTS (SELECT FROM {s}.worker_jobs_finished f WHERE f.id = e.job_id) LIMIT %(limit)s)""",
     """DELETE FROM {s}.packets WHERE path IN (SELECT path FROM {s}.packets
-       WHERE created_at < now() - interval '30 days' LIMIT %(limit)s)""",
+       WHERE created_at < now() - interval '30 days' LIMIT %(limit)s) AND created_at < now() - interval '30 days'""",
 )
 
 

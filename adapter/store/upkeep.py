@@ -29,7 +29,7 @@ RETURNING o.queue, o.executor
 
 _NEXT_DUE: LiteralString = """
 SELECT extract(epoch FROM min(due) - now())::float8 AS seconds
-FROM {s}.worker_jobs_open WHERE status = 'DELAYED'
+FROM {s}.worker_jobs_open WHERE status = 'DELAYED' AND (executor = 'local' OR submit_state = 'never')
 """
 
 _EXPIRE: LiteralString = (
