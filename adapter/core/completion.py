@@ -18,7 +18,8 @@ from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.outcome import Errored, Lease, Returned, Stopped, Succeeded, TimedOut, TryOutcome
 from adapter.domain.task import RetryPolicy
-from adapter.store.claims import Ending, GivingBack, finish, give_back
+from adapter.store.claims import Ending, GivingBack, finish, finish_unseen, give_back
+from adapter.store.database import Connection
 from adapter.store.wakeup import FINISHED
 
 logger = logging.getLogger("adapter.worker")
@@ -37,7 +38,7 @@ class Done:
     outcome: TryOutcome
 
 
-def plan_write(done: Done, policy: RetryPolicy) -> Ending | GivingBack:
+def plan_write(done: Done, registry: Registry) -> Ending | GivingBack:
     """Return what an outcome means for the row."""
     job, lease, outcome = done.job, done.lease, done.outcome
     match outcome:
@@ -46,7 +47,7 @@ def plan_write(done: Done, policy: RetryPolicy) -> Ending | GivingBack:
                 job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.COMPLETED, result=result
             )
         case Errored(error, retryable, retry_after):
-            delay = policy.delay_after(job.attempt) if retryable else None
+            delay = retry_policy(job, registry).delay_after(job.attempt) if retryable else None
             if retryable and delay is not None:
                 wait = delay if retry_after is None else max(retry_after, timedelta(0))
                 return GivingBack(
@@ -157,29 +158,35 @@ class Completer:
 
     async def write(self, batch: Sequence[Done]) -> None:
         """Write outcomes now. Those of jobs that were lost meanwhile change nothing and are counted."""
-        plans = [plan_write(done, retry_policy(done.job, self._registry)) for done in batch]
+        plans = [plan_write(done, self._registry) for done in batch]
         endings = [plan for plan in plans if isinstance(plan, Ending)]
         returns = [plan for plan in plans if isinstance(plan, GivingBack)]
-        finished: list[Job] = []
         async with self._database.connection() as conn:
-            schema = self._database.schema
-            if endings:
-                finished = await finish(conn, schema, endings)
-            stale = len(endings) - len(finished)
+            ended = await self._end(conn, endings)
+            stale = len(endings) - ended
             if returns:
-                back = await give_back(conn, schema, returns)
+                back = await give_back(conn, self._database.schema, returns)
                 self._notifier.poke(*(set(back.values())))
-                left = [each for each in returns if each.job_id not in back]
                 # A spent try of a job somebody wants canceled is not tried again.
-                canceled = await finish(conn, schema, [_canceled(each) for each in left]) if left else []
-                finished += canceled
-                stale += len(left) - len(canceled)
+                left = [_canceled(each) for each in returns if each.job_id not in back]
+                canceled = await self._end(conn, left)
+                ended += canceled
+                stale += len(left) - canceled
         if stale:
             self._observers.counts["stale_write"] += stale
             logger.warning("%d outcomes came too late: their jobs are in other hands", stale)
-        if finished:
-            self._observers.finished(finished)
+        if ended:
             self._notifier.poke(FINISHED)
+
+    async def _end(self, conn: Connection, endings: Sequence[Ending]) -> int:
+        """End jobs; returns how many of them were still ours. Rows are read only for those who watch."""
+        if not endings:
+            return 0
+        if not self._observers.watch_ends:
+            return await finish_unseen(conn, self._database.schema, endings)
+        finished = await finish(conn, self._database.schema, endings)
+        self._observers.finished(finished)
+        return len(finished)
 
 
 def _is_transient(error: Exception) -> bool:

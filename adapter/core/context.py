@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -31,11 +32,15 @@ class JobContext:
     def __init__(self, job: Job, schedule: ScheduleChild | None = None) -> None:
         #: The job as it was claimed; ``job.attempt`` is this try's number.
         self.job = job
-        fields = {"job_id": str(job.id), "type": job.type, "executor": LOCAL, "attempt": job.attempt}
-        #: Lines written here name the job.
-        self.logger = JobLogger(logging.getLogger(f"adapter.task.{job.type}"), fields)
         self._canceled = threading.Event()
         self._schedule = schedule
+
+    @functools.cached_property
+    def logger(self) -> JobLogger:
+        """A logger whose lines name the job."""
+        job = self.job
+        fields = {"job_id": str(job.id), "type": job.type, "executor": LOCAL, "attempt": job.attempt}
+        return JobLogger(logging.getLogger(f"adapter.task.{job.type}"), fields)
 
     @property
     def attempt(self) -> int:

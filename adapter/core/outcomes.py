@@ -28,6 +28,11 @@ class Observers:
         """Call ``observer(job)`` when a job ended by a write of this process."""
         self._finished.append(observer)
 
+    @property
+    def watch_ends(self) -> bool:
+        """Whether anybody wants to see the jobs that ended."""
+        return bool(self._finished)
+
     def started(self, job: Job) -> None:
         """Tell that a try starts."""
         self._tell(self._started, [job])

@@ -126,7 +126,7 @@ WITH want AS MATERIALIZED (
   ORDER BY o.id FOR UPDATE OF o
 )"""
 
-_FINISH: LiteralString = (
+_END: LiteralString = (
     _GIVEN
     + """, gone AS (
   DELETE FROM {s}.worker_jobs_open o USING held WHERE o.id = held.id RETURNING o.*
@@ -137,8 +137,9 @@ _FINISH: LiteralString = (
 ), """
     + RELEASE_KEYS
     + FINISHED_COLUMNS
-    + " RETURNING *"
 )
+_FINISH: LiteralString = _END + " RETURNING *"
+_FINISH_UNSEEN: LiteralString = _END + " RETURNING id"
 
 _GIVE_BACK: LiteralString = (
     _GIVEN
@@ -186,11 +187,20 @@ async def return_unknown(conn: Connection, schema: Schema, worker_id: UUID, know
 
 async def finish(conn: Connection, schema: Schema, endings: Sequence[Ending]) -> list[Job]:
     """End jobs in one statement; returns those that were ended, as finished."""
+    return [job_from_row(row) for row in await fetch(conn, schema, _FINISH, _endings(endings))]
+
+
+async def finish_unseen(conn: Connection, schema: Schema, endings: Sequence[Ending]) -> int:
+    """Do what `finish` does, for a caller who need not see the rows; returns how many were ended."""
+    return len(await fetch(conn, schema, _FINISH_UNSEEN, _endings(endings)))
+
+
+def _endings(endings: Sequence[Ending]) -> dict[str, Any]:
     rows = [
         {"new_status": each.status.value, "new_result": each.result, "new_error": each.error} | _key(each)
         for each in endings
     ]
-    return [job_from_row(row) for row in await fetch(conn, schema, _FINISH, {"rows": _dump(rows)})]
+    return {"rows": _dump(rows)}
 
 
 async def give_back(conn: Connection, schema: Schema, tries: Sequence[GivingBack]) -> dict[UUID, str]:
