@@ -8,6 +8,7 @@ import typer
 
 from adapter.cli.exits import CommandError, ExitCode
 from adapter.cli.invocation import Invocation, actor, pairs
+from adapter.domain.job import executor_name
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -113,6 +114,7 @@ def set_kill(
     if invocation.app is not None:
         for each in findings:
             invocation.say(f"warning: {each}", style="yellow")
+    to = executor_name(to)
     invocation.answer(
         {"kind": "kill", "task": task, "executor": to, "reason": reason},
         f"every new job of {_named(task)} goes to {to} now",
@@ -156,6 +158,7 @@ def set_rollout(
         )
 
     _with_tasks(invocation, task, turn)
+    to = executor_name(to)
     invocation.answer(
         {"kind": "rollout", "task": task, "executor": to, "percent": percent, "reason": reason},
         f"{percent:g}% of the new jobs of {_named(task)} go to {to} now",
