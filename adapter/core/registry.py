@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from adapter.domain.errors import InvalidPayloadError, TaskDefinitionError, UnknownTaskError
@@ -39,8 +39,16 @@ class TaskDefinition(Generic[P, R]):
         self.takes_context = False
         if handler is not None:
             payload, result, self.takes_context = _read_signature(policy.id, handler)
-        self._payload: TypeAdapter[Any] = TypeAdapter(payload)
-        self._result: TypeAdapter[Any] = TypeAdapter(result)
+        try:
+            self._payload = _type_adapter(payload)
+        except PydanticUserError as error:
+            msg = f"The payload type of {policy.id!r} has no schema: {error.message.splitlines()[0]}"
+            raise TaskDefinitionError(msg) from None
+        try:
+            self._result = _type_adapter(result)
+        except PydanticUserError:
+            # A result is only read back; one without a schema is given as it is stored.
+            self._result = _type_adapter(Any)
 
     @property
     def id(self) -> str:
@@ -104,6 +112,17 @@ class TaskDefinition(Generic[P, R]):
             return self._result.validate_python(data)
         except ValidationError:
             return data
+
+
+def _type_adapter(kind: Any) -> TypeAdapter[Any]:
+    try:
+        # Else NaN where the type says Any would be turned into null without a word.
+        return TypeAdapter(kind, config=ConfigDict(ser_json_inf_nan="constants"))
+    except PydanticSchemaGenerationError:
+        raise
+    except PydanticUserError:
+        # A model, which has a configuration of its own.
+        return TypeAdapter(kind)
 
 
 def problems_of(error: ValidationError) -> list[str]:
