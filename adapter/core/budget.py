@@ -7,7 +7,7 @@ the application's own use of the same key.
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from adapter.domain.clock import Clock
 from adapter.executors.base import Executor
@@ -56,15 +56,15 @@ class Budgets:
             await self._clock.sleep(min(wait, 1.0))
         return True
 
-    async def pause(self, executor: Executor, until: datetime | None) -> None:
-        """The remote said not now: let nobody call it before ``until``."""
-        until = until or self._clock.now() + timedelta(seconds=5)
+    async def pause(self, executor: Executor, pause: timedelta) -> None:
+        """The remote said not now: let nobody call it for that long."""
         if executor.budget is None:
             return
         await self.wait_for(executor, "dispatch")
         async with self._database.connection() as conn:
             schema = self._database.schema
-            await processes.pause_budget(conn, schema, executor.name, list(SHARES), until)
+            await processes.pause_budget(conn, schema, executor.name, list(SHARES), pause)
+        seconds = pause.total_seconds()
         logger.warning(
-            "%s throttles us until %s", executor.name, until.isoformat(), extra={"executor": executor.name}
+            "%s throttles us for %.1f s", executor.name, seconds, extra={"executor": executor.name}
         )

@@ -29,6 +29,7 @@ from adapter.domain.errors import (
     ThrottledError,
 )
 from adapter.domain.job import LOCAL, Job, SubmitState
+from adapter.domain.json import keepable
 from adapter.domain.routing import EVERY_TASK, Flags, can_run, kill_switch
 from adapter.domain.task import DEFAULT_QUEUE, TaskPolicy
 from adapter.executors.base import Executor, Submission
@@ -157,6 +158,7 @@ class Dispatcher:
         for name in self._executors.names:
             executor = self._executors.by_name[name]
             lease = UUID(str(uuid7()))
+            began = self._clock.monotonic()
             async with self._database.connection() as conn:
                 rows = await outbox.claim(
                     conn,
@@ -172,7 +174,7 @@ class Dispatcher:
                 )
             async with asyncio.TaskGroup() as group:
                 for row in rows:
-                    group.create_task(self._guarded(executor, row))
+                    group.create_task(self._guarded(executor, row, began))
             tried += len(rows)
         return tried
 
@@ -196,6 +198,8 @@ class Dispatcher:
                     runnable = can_run(policy, to, flags)
                     if policy.on_kill == "keep" and not runnable:
                         continue
+                    # One pass may not reach every row: none of the others may leave meanwhile.
+                    held.setdefault(executor, []).append(task)
                     queues = await outbox.reroute(
                         conn, schema, executor=executor, to=to, reason=reason, runnable=runnable, types=[task]
                     )
@@ -209,17 +213,20 @@ class Dispatcher:
         definition = self._registry.find(task)
         return definition.policy if definition is not None else TaskPolicy(id=task)
 
-    async def _guarded(self, executor: Executor, row: Outgoing) -> None:
+    async def _guarded(self, executor: Executor, row: Outgoing, began: float) -> None:
         async with self._gate:
             try:
-                await self._try(executor, row)
+                await self._try(executor, row, began)
             except DatabaseUnavailableError as error:
                 # The lease lapses and the row becomes `unknown`: whoever comes next looks it up.
                 logger.warning(
                     "a dispatch could not be recorded: %s", type(error).__name__, extra=_fields(row.job)
                 )
+            except Exception:
+                # As above; the tries beside this one go on.
+                logger.exception("a dispatch fell", extra=_fields(row.job))
 
-    async def _try(self, executor: Executor, row: Outgoing) -> None:
+    async def _try(self, executor: Executor, row: Outgoing, began: float) -> None:
         policy = self._policy(row.job.type)
         if row.first and row.job.cancel_requested:
             await self._canceled(row)
@@ -231,6 +238,10 @@ class Dispatcher:
         if not await self._budgets.take(executor, "dispatch", longest=self._lease / 4):
             await self._not_sent(row, timedelta(seconds=1))
             return
+        if self._clock.monotonic() - began > self._lease.total_seconds() / 2:
+            # It waited for its turn for so long that its lease could lapse during the call.
+            await self._not_sent(row, timedelta(0))
+            return
         try:
             accepted = await executor.submit(_submission(row, policy, executor))
         except NotSentError as error:
@@ -239,8 +250,9 @@ class Dispatcher:
             await self._not_sent(row, backoff(row.tries))
         except ThrottledError as error:
             self._observers.counts["dispatch_throttled"] += 1
-            await self._budgets.pause(executor, error.retry_at)
-            await self._not_sent(row, timedelta(seconds=5), throttled=error)
+            pause = self._pause(error)
+            await self._budgets.pause(executor, pause)
+            await self._not_sent(row, pause)
         except RejectedError as error:
             self._observers.counts["dispatch_rejected"] += 1
             await self._rejected(executor, row, policy, error)
@@ -267,17 +279,20 @@ class Dispatcher:
         if ended is not None:
             self._applier.told(ended)
 
-    async def _not_sent(
-        self, row: Outgoing, delay: timedelta, throttled: ThrottledError | None = None
-    ) -> None:
-        at = throttled.retry_at if throttled is not None else None
+    def _pause(self, error: ThrottledError) -> timedelta:
+        """Return how long the remote wants to be left alone: rows and budgets go by the database's clock."""
+        if error.retry_at is None:
+            return timedelta(seconds=5)
+        return max(error.retry_at - self._clock.now(), timedelta(0))
+
+    async def _not_sent(self, row: Outgoing, delay: timedelta) -> None:
         async with self._database.connection() as conn:
-            await outbox.not_sent(conn, self._database.schema, row, delay=delay, at=at)
+            await outbox.not_sent(conn, self._database.schema, row, delay=delay)
 
     async def _unknown(self, row: Outgoing, why: str) -> None:
         async with self._database.connection() as conn:
             delay = backoff(row.tries + 1, longest=300.0)
-            await outbox.unknown(conn, self._database.schema, row, why=why[:500], delay=delay)
+            await outbox.unknown(conn, self._database.schema, row, why=keepable(why[:500]), delay=delay)
 
     async def _rejected(
         self, executor: Executor, row: Outgoing, policy: TaskPolicy, error: RejectedError
@@ -304,9 +319,11 @@ class Dispatcher:
                     runnable=policy.runs_at(policy.on_rejected),
                     row=row,
                 )
-                self._notifier.poke(*queues, DISPATCH)
-                return
-            ended = await outbox.rejected(conn, schema, row, why=str(error)[:2000])
+                if queues:
+                    self._notifier.poke(*queues, DISPATCH)
+                    return
+                # Somebody wants it canceled: it goes nowhere any more.
+            ended = await outbox.rejected(conn, schema, row, why=keepable(str(error)[:2000]))
         if ended is not None:
             logger.warning("rejected: %s", error, extra=_fields(row.job))
             self._observers.finished([ended])

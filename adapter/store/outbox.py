@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -41,7 +41,7 @@ WITH picked AS MATERIALIZED (
   WHERE executor = %(executor)s AND executor <> 'local' AND status = 'PENDING' AND submit_state <> 'accepted'
     AND next_try_at <= now() AND (dispatch_lease_until IS NULL OR dispatch_lease_until < now())
     AND (remote_environment IS NULL OR remote_environment = %(environment)s)
-    AND (submit_state <> 'never' OR ((expires_at IS NULL OR expires_at > now()) AND type <> ALL(%(held)s)
+    AND (submit_state <> 'never' OR cancel_requested OR ((expires_at IS NULL OR expires_at > now()) AND type <> ALL(%(held)s)
          AND (SELECT version FROM {s}.flags_state) = %(flags_version)s))
     AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
   ORDER BY next_try_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -66,7 +66,7 @@ UPDATE {s}.worker_jobs_open SET
   first_try_at = CASE submit_state WHEN 'trying' THEN NULL ELSE first_try_at END,
   remote_environment = CASE submit_state WHEN 'trying' THEN NULL ELSE remote_environment END,
   dispatch_lease = NULL, dispatch_lease_until = NULL,
-  next_try_at = COALESCE(%(at)s, now() + %(delay)s), updated_at = now()
+  next_try_at = now() + %(delay)s, updated_at = now()
 WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s
 RETURNING *
 """
@@ -204,11 +204,9 @@ def _try_key(row: Outgoing) -> dict[str, Any]:
     return {"id": row.job.id, "epoch": row.job.epoch, "lease": row.lease}
 
 
-async def not_sent(
-    conn: Connection, schema: Schema, row: Outgoing, *, delay: timedelta, at: datetime | None = None
-) -> bool:
+async def not_sent(conn: Connection, schema: Schema, row: Outgoing, *, delay: timedelta) -> bool:
     """Record that nothing left, or that the remote said not now. An ``unknown`` row stays unknown."""
-    return bool(await fetch(conn, schema, _NOT_SENT, _try_key(row) | {"delay": delay, "at": at}))
+    return bool(await fetch(conn, schema, _NOT_SENT, _try_key(row) | {"delay": delay}))
 
 
 async def unknown(conn: Connection, schema: Schema, row: Outgoing, *, why: str, delay: timedelta) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -96,7 +96,7 @@ FROM {s}.remote_budgets WHERE executor = %(executor)s AND share = %(share)s
 
 _PAUSE: LiteralString = """
 INSERT INTO {s}.remote_budgets AS b (executor, share, tokens, capacity, per_second, paused_until)
-SELECT %(executor)s, share, 0, 1, 1, %(until)s FROM unnest(%(shares)s::text[]) AS share ORDER BY share
+SELECT %(executor)s, share, 0, 1, 1, now() + %(pause)s FROM unnest(%(shares)s::text[]) AS share ORDER BY share
 ON CONFLICT (executor, share) DO UPDATE SET paused_until = greatest(b.paused_until, EXCLUDED.paused_until)
 """
 
@@ -179,7 +179,7 @@ async def spend(conn: Connection, schema: Schema, *, executor: str, share: str, 
 
 
 async def pause_budget(
-    conn: Connection, schema: Schema, executor: str, shares: Sequence[str], until: datetime
+    conn: Connection, schema: Schema, executor: str, shares: Sequence[str], pause: timedelta
 ) -> None:
-    """Let nobody call the executor before ``until``: it said so."""
-    await fetch(conn, schema, _PAUSE, {"executor": executor, "shares": list(shares), "until": until})
+    """Let nobody call the executor for so long: it said so."""
+    await fetch(conn, schema, _PAUSE, {"executor": executor, "shares": list(shares), "pause": pause})

@@ -134,6 +134,7 @@ _EXPIRED_THERE: LiteralString = (
 WITH moved AS (
   UPDATE {s}.worker_jobs_open SET epoch = epoch + 1, status = 'PENDING', waiting_for = NULL,
     submit_state = 'never', submit_tries = 0, first_try_at = NULL, next_try_at = now(),
+    dispatch_lease = NULL, dispatch_lease_until = NULL,
     remote_run_id = NULL, remote_status = NULL, remote_attempt = NULL, remote_event_at = NULL,
     remote_rank = 0, remote_environment = NULL, confirm_at = NULL, updated_at = now()
   WHERE """
