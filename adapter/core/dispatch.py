@@ -89,6 +89,8 @@ class Dispatcher:
         self._stopping = asyncio.Event()
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._tries: set[asyncio.Task[None]] = set()
+        #: (executor, task) that cannot be handed out here, which has been said.
+        self._nameless: set[tuple[str, str]] = set()
 
     def heard(self, topics: set[str]) -> None:
         """Look again: something was scheduled, or a flag was turned."""
@@ -171,6 +173,7 @@ class Dispatcher:
                     held=held.get(name, []),
                     flags_version=flags.version,
                     only=only,
+                    types=self._named_at(name),
                 )
             async with asyncio.TaskGroup() as group:
                 for row in rows:
@@ -193,6 +196,8 @@ class Dispatcher:
             for executor, task in await outbox.undispatched_types(conn, schema):
                 policy = self._policy(task)
                 kill = kill_switch(flags, task)
+                if task not in self._named_at(executor):
+                    self._say_once(executor, task)
                 if kill is not None and kill[0] != executor:
                     to, reason = kill
                     runnable = can_run(policy, to, flags)
@@ -208,6 +213,15 @@ class Dispatcher:
                 elif {(task, executor), (EVERY_TASK, executor)} & flags.open_circuits:
                     held.setdefault(executor, []).append(task)
         return held
+
+    def _named_at(self, executor: str) -> list[str]:
+        """The tasks whose name there this process knows. Keys are per name: a guess could run a job twice."""
+        return [each.id for each in self._registry if executor in each.policy.remote_ids]
+
+    def _say_once(self, executor: str, task: str) -> None:
+        if (executor, task) not in self._nameless:
+            self._nameless.add((executor, task))
+            logger.warning("jobs of %r wait: this process does not know what %s calls it", task, executor)
 
     def _policy(self, task: str) -> TaskPolicy:
         definition = self._registry.find(task)

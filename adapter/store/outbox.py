@@ -44,6 +44,7 @@ WITH picked AS MATERIALIZED (
     AND (submit_state <> 'never' OR cancel_requested OR ((expires_at IS NULL OR expires_at > now()) AND type <> ALL(%(held)s)
          AND (SELECT version FROM {s}.flags_state) = %(flags_version)s))
     AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
+    AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s))
   ORDER BY next_try_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), taken AS (
   UPDATE {s}.worker_jobs_open o SET
@@ -165,9 +166,11 @@ async def claim(
     held: Sequence[str],
     flags_version: int,
     only: Sequence[UUID] | None = None,
+    types: Sequence[str] | None = None,
 ) -> list[Outgoing]:
     """Take rows to try. ``held`` are tasks that must not be submitted from ``never`` now.
 
+    ``types``: only these tasks, whose names at the executor are known; None: whatever they are.
     A row whose former dispatcher died in ``trying`` becomes ``unknown``. Rows that were first sent to
     another environment are left alone.
     """
@@ -184,6 +187,7 @@ async def claim(
             "held": list(held),
             "flags_version": flags_version,
             "ids": list(only) if only is not None else None,
+            "types": list(types) if types is not None else None,
         },
     )
     return [
