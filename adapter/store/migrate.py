@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from adapter.store.tables import metadata_for
 
 _INSTALLED = Path(__file__).parents[1] / "_alembic"
 _CHECKOUT = Path(__file__).parents[2] / "alembic"
+#: Alembic hands its context to a migration through a global of the process.
+_ONE_THREAD = threading.Lock()
 
 
 def upgrade(url: str, schema: str = "adapter") -> str:
@@ -36,13 +39,14 @@ def upgrade(url: str, schema: str = "adapter") -> str:
     with _connected(url, schema) as connection:
         if _current(connection, schema) != head():
             connection.rollback()
-            command.upgrade(_config(connection, schema), "head")
+            with _ONE_THREAD:
+                command.upgrade(_config(connection, schema), "head")
         return head()
 
 
 def downgrade(url: str, revision: str, schema: str = "adapter") -> None:
     """Take the schema back to ``revision`` (``base``: remove everything)."""
-    with _connected(url, schema) as connection:
+    with _connected(url, schema) as connection, _ONE_THREAD:
         command.downgrade(_config(connection, schema), revision)
 
 
