@@ -3,7 +3,8 @@
     export DATABASE_URL=postgresql://adapter:adapter@127.0.0.1:5432/adapter
     python examples/in_flask_style/orders.py
 
-`adapter.sync` has the same verbs. What joins your transaction runs on your connection, in your thread.
+`adapter.sync` has the verbs a view needs, `adapter.sync.call(…)` carries out any other. What joins your
+transaction runs on your connection, in your thread.
 """
 
 from datetime import timedelta
