@@ -59,12 +59,15 @@ class Try:
     context: JobContext
     interruption: Interruption = field(default_factory=Interruption)
     task: asyncio.Task[None] | None = None
+    #: Whether the task has run at all: canceled before, it would end without an outcome.
+    has_begun: bool = False
+    stopped_at: float | None = None
 
     def stop(self, outcome: Stopped | Returned) -> None:
         """Ask the handler to end; ``outcome`` is what it then counts as."""
         self.interruption.set(outcome)
         self.context.cancel()
-        if self.task is not None:
+        if self.task is not None and self.has_begun:
             self.task.cancel()
 
 
@@ -87,7 +90,7 @@ class Worker:
         self._clock = parts.clock
         self._schedule = schedule
         self._completer = Completer(parts)
-        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="adapter-job")
+        self._threads = self._make_threads()
         self._tries: dict[UUID, Try] = {}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -98,6 +101,9 @@ class Worker:
         self._advertised_at = -_ADVERTISE_S
         self._heartbeat: Heartbeat | None = None
         self._fenced = False
+
+    def _make_threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.options.threads, thread_name_prefix="adapter-job")
 
     @property
     def running(self) -> int:
@@ -115,6 +121,9 @@ class Worker:
 
     async def start(self) -> None:
         """Make the worker known and begin to beat."""
+        if self._heartbeat is not None:
+            # It fell and starts again; its threads ended with it.
+            self._threads = self._make_threads()
         await self._register()
         loop = asyncio.get_running_loop()
         self._heartbeat = Heartbeat(
@@ -251,14 +260,20 @@ class Worker:
         for job in jobs:
             current = Try(job, lease, JobContext(job, self._schedule))
             self._tries[job.id] = current
+            if self._fenced:
+                # The lease was lost while we claimed: others may take the job before we notice.
+                current.stop(Returned("the worker lost its lease"))
             current.task = asyncio.get_running_loop().create_task(
                 self._run(current, self._registry.find(job.type)), name=f"job {job.id}"
             )
         return len(jobs)
 
     async def _run(self, current: Try, definition: TaskDefinition[Any, Any] | None) -> None:
+        current.has_begun = True
         try:
-            if definition is None or definition.handler is None:
+            if current.interruption.outcome is not None:
+                outcome = current.interruption.outcome
+            elif definition is None or definition.handler is None:
                 outcome = Returned("this worker has no handler for it", runnable=False)
             elif current.job.cancel_requested:
                 outcome = Stopped("canceled")
@@ -275,10 +290,12 @@ class Worker:
         await self._completer.put(Done(current.job, current.lease, outcome))
 
     def cancel_tries(self, job_ids: Sequence[UUID]) -> None:
-        """Stop these jobs: somebody canceled them."""
+        """Stop these jobs: somebody canceled them. Said with every beat, it interrupts once per grace."""
+        now, grace = self._clock.monotonic(), self.options.grace.total_seconds()
         for job_id in job_ids:
             current = self._tries.get(job_id)
-            if current is not None:
+            if current is not None and (current.stopped_at is None or now - current.stopped_at >= grace):
+                current.stopped_at = now
                 current.stop(Stopped("canceled"))
 
     def _fence(self) -> None:
@@ -286,8 +303,11 @@ class Worker:
         self._fenced = True
         self._observers.counts["lease_lost"] += 1
         logger.error("the worker lost its lease and stops %d tries", len(self._tries))
+        self._drop_all("the worker lost its lease")
+
+    def _drop_all(self, why: str) -> None:
         for current in list(self._tries.values()):
-            current.stop(Returned("the worker lost its lease"))
+            current.stop(Returned(why))
 
     async def _recover(self) -> None:
         """Come back after a fence, once a heartbeat gets through again, as the same process."""
@@ -306,8 +326,7 @@ class Worker:
     def force(self) -> None:
         """Give everything back at once."""
         self.stop()
-        for current in list(self._tries.values()):
-            current.stop(Returned("the worker was stopped"))
+        self._drop_all("the worker was stopped")
 
     async def _finish(self) -> None:
         """Let tries end within the grace, give the rest back unspent, and be forgotten."""
@@ -315,7 +334,7 @@ class Worker:
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self.options.grace.total_seconds())
             if late:
-                self.force()
+                self._drop_all("the worker was stopped")
                 await asyncio.wait(late, timeout=5)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
@@ -324,7 +343,8 @@ class Worker:
             await asyncio.to_thread(self._heartbeat.stop)
         with contextlib.suppress(DatabaseUnavailableError):
             async with self._database.connection() as conn:
-                if not self._tries:
+                # Without its row a worker counts as dead at once.
+                if not self._tries and not self._completer.unwritten:
                     await processes.retire(conn, self._database.schema, self.id)
         self._threads.shutdown(wait=False, cancel_futures=True)
         logger.info("worker stopped", extra={"worker": str(self.id)})

@@ -134,6 +134,7 @@ _END: LiteralString = (
   SELECT gone.*, w.new_status, w.new_result, w.new_error, w.new_status = 'CANCELED' AS new_cancel, """
     + AS_IT_WAS
     + """ FROM gone JOIN want w USING (id)
+  WHERE w.epoch = gone.epoch AND w.worker_id = gone.worker_id AND w.claim_number = gone.claim_number
 ), """
     + RELEASE_KEYS
     + FINISHED_COLUMNS
@@ -149,10 +150,13 @@ _GIVE_BACK: LiteralString = (
     waiting_for = CASE WHEN w.waits THEN 'executor' END,
     due = CASE WHEN w.delay > interval '0' THEN now() + w.delay ELSE o.due END,
     attempt = o.attempt - w.unspent::int,
+    -- Without a handler nothing began, so its time to live still counts.
+    started = CASE WHEN w.waits AND o.attempt = 1 THEN NULL ELSE o.started END,
     error = COALESCE(w.new_error, o.error),
     seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
   FROM held JOIN want w USING (id)
   WHERE o.id = held.id AND NOT o.cancel_requested
+    AND o.epoch = w.epoch AND o.worker_id = w.worker_id AND o.claim_number = w.claim_number
   RETURNING o.id, o.epoch, o.queue, w.kind, w.new_error, w.delay
 ), noted AS (
   INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
@@ -164,14 +168,14 @@ SELECT id, queue FROM back
 )
 
 
-#: What a worker holds without knowing it: the reply to its claim was lost.
+#: What a worker holds without knowing it: the reply to its claim was lost, so no handler began.
 _RETURN_UNKNOWN: LiteralString = """
 WITH lost AS MATERIALIZED (
   SELECT id FROM {s}.worker_jobs_open
   WHERE worker_id = %(worker_id)s AND status = 'EXECUTING' AND executor = 'local' AND id <> ALL(%(known)s::uuid[])
   ORDER BY id FOR UPDATE
 ), back AS (
-  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', attempt = o.attempt - 1,
+  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', attempt = o.attempt - 1, started = CASE WHEN o.attempt > 1 THEN o.started END,
     seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
   FROM lost WHERE o.id = lost.id RETURNING o.id, o.epoch
 )

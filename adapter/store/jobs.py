@@ -232,6 +232,10 @@ async def cancel(conn: Connection, schema: Schema, job_id: UUID, *, reason: str,
     rows = await fetch(conn, schema, _CANCEL_UNGIVEN, parameters | {"sources": CANCEL_UNGIVEN.guard})
     if not rows:
         rows = await fetch(conn, schema, _REQUEST_CANCEL, parameters)
+        if rows:
+            # It may have left its holder between the two looks; whoever takes it from now on knows.
+            ended = await fetch(conn, schema, _CANCEL_UNGIVEN, parameters | {"sources": CANCEL_UNGIVEN.guard})
+            rows = ended or rows
     if not rows:
         rows = await fetch(conn, schema, _OPEN_BY_ID, {"ids": [job_id]})
     if not rows:
