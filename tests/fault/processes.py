@@ -1,0 +1,89 @@
+"""The processes that are killed: `python -m tests.fault.processes worker|dispatcher|server DIRECTORY [PORT]`.
+
+Settings come from the environment. Ready is said by a file `ready-{pid}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from adapter import Adapter, JobContext
+from adapter.settings import Settings
+from tests.fault.ledger import Ledger
+from tests.kit import eventually
+
+
+def declare(adapter: Adapter, directory: Path | None = None) -> None:
+    """Tasks whose runs are written down; without a directory they are only to be scheduled."""
+    ledger = Ledger(directory) if directory is not None else None
+
+    @adapter.task("short")
+    async def short(data: dict[str, Any], context: JobContext) -> int:
+        assert ledger is not None
+        ledger.write("start", context.job.id)
+        await asyncio.sleep(data["seconds"])
+        ledger.write("end", context.job.id)
+        return context.attempt
+
+    adapter.remote_task("away", remote_id={"trigger": "away"})
+    del short
+
+
+async def worker(adapter: Adapter, directory: Path) -> None:
+    stop = _until_told()
+    async with adapter.running(work=True, dispatch=False):
+        _ready(directory)
+        await stop.wait()
+
+
+async def dispatcher(adapter: Adapter, directory: Path) -> None:
+    stop = _until_told()
+    async with adapter.running(dispatch=True, sync=False):
+        _ready(directory)
+        await stop.wait()
+
+
+async def server(adapter: Adapter, directory: Path, port: int) -> None:
+    config = uvicorn.Config(adapter.asgi(), host="127.0.0.1", port=port, log_level="warning")
+    serving = uvicorn.Server(config)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serving.serve())
+        await eventually(lambda: serving.started, within=30)
+        _ready(directory)
+
+
+def _ready(directory: Path) -> None:
+    (directory / f"ready-{os.getpid()}").touch()
+
+
+def _until_told() -> asyncio.Event:
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    return stop
+
+
+def main() -> None:
+    role, directory = sys.argv[1], Path(sys.argv[2])
+    adapter = Adapter(Settings.from_env())
+    declare(adapter, directory)
+    match role:
+        case "worker":
+            asyncio.run(worker(adapter, directory))
+        case "dispatcher":
+            asyncio.run(dispatcher(adapter, directory))
+        case "server":
+            asyncio.run(server(adapter, directory, int(sys.argv[3])))
+        case _:
+            sys.exit(f"no such role: {role}")
+
+
+if __name__ == "__main__":
+    main()

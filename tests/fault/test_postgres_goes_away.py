@@ -1,0 +1,121 @@
+"""PostgreSQL restarts under running jobs; a pooler is in between; everybody boots at once."""
+
+import asyncio
+import multiprocessing
+import os
+import pwd
+import subprocess
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from adapter.store import migrate
+from adapter.store.embedded import EmbeddedPostgres
+from adapter.store.postgres_process import free_port
+from tests import kit
+from tests.fault import ledger
+from tests.fault.site import Site
+from tests.kit import eventually
+
+BOOTS = 50
+
+
+@pytest.fixture
+def own_postgres(server_dir: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that a test may restart, and that loses nothing then."""
+    with EmbeddedPostgres(server_dir, bin_dir=kit.own_setting("PG_BIN")) as server:
+        yield server
+
+
+async def test_postgres_restarts_under_running_jobs(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    migrate.upgrade(own_postgres.url(), schema=kit.SCHEMA)
+    with Site(own_postgres.url(), tmp_path, ADAPTER_WORKER_LEASE_SECONDS="20") as site:
+        jobs = [*await site.schedule(16, 6.0), *await site.schedule(150, 0.05)]
+        workers = [site.start("worker", ADAPTER_WORKER_CONCURRENCY="10") for _ in range(2)]
+        for worker in workers:
+            await worker.ready()
+        await eventually(lambda: len(ledger.starts(ledger.read(tmp_path))) >= 18, within=20)
+        for immediate in (False, True):
+            await asyncio.to_thread(own_postgres.restart, immediate=immediate)
+            await asyncio.sleep(1)
+        await site.all_done()
+        entries = site.check(jobs)
+        again = {job_id: count for job_id, count in ledger.starts(entries).items() if count > 1}
+        assert not again, "a restart has run live jobs again"
+        assert site.count("job_events", "kind = 'rescued'") == 0
+        assert site.count("worker_jobs_finished", "status = 'COMPLETED' AND attempt = 1") == len(jobs)
+
+
+@contextmanager
+def pooled(url: str, directory: Path) -> Generator[str]:
+    """PgBouncer in transaction mode before a database; yields the URL through it."""
+    directory.chmod(0o755)  # it does not run as root
+    program, parts, port = kit.pgbouncer(), urlsplit(url), free_port()
+    users = directory / "users.txt"
+    users.write_text(f'"{parts.username}" "{parts.password}"\n')
+    config = directory / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\n* = host={parts.hostname} port={parts.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nunix_socket_dir =\nauth_type = plain\nauth_file = {users}\n"
+        "pool_mode = transaction\ndefault_pool_size = 4\nignore_startup_parameters = extra_float_digits\n"
+    )
+    user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+    with (directory / "pgbouncer.log").open("wb") as log:
+        process = subprocess.Popen([program, str(config)], stdout=log, stderr=log, user=user)
+        try:
+            yield urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}"))
+        finally:
+            process.terminate()
+            process.wait()
+
+
+async def test_behind_a_transaction_pooler(database_url: str, server_dir: Path, tmp_path: Path) -> None:
+    with pooled(database_url, server_dir) as url, Site(database_url, tmp_path) as site:
+        await eventually(lambda: _answers(url), within=20)
+        site.env |= {"ADAPTER_DATABASE_URL": url, "ADAPTER_DB_POOLER": "transaction"}
+        worker = await site.start("worker", ADAPTER_WORKER_CONCURRENCY="8").ready()
+        jobs = await site.schedule(60, 0.01)
+        keyed = await site.schedule(2, 0.01, idempotency_key="once")
+        assert keyed[0] == keyed[1]
+        await site.all_done()
+        (endless,) = await site.schedule(1, 60.0)
+        await eventually(lambda: site.count("worker_jobs_open", "status = 'EXECUTING'") == 1, within=20)
+        async with site.adapter() as adapter:
+            await adapter.cancel_job(endless)
+            ended = await adapter.wait_for(endless)
+        assert ended.status == "CANCELED"
+        site.check([*jobs, keyed[0], endless])
+        worker.terminate()
+        assert await worker.ended() == 0, worker.said()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with psycopg.connect(url, connect_timeout=2):
+            return True
+    except psycopg.OperationalError:
+        return False
+
+
+def test_many_processes_migrate_at_once(empty_database: str) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(BOOTS)
+    processes = [context.Process(target=_boot, args=(empty_database, barrier)) for _ in range(BOOTS)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * BOOTS
+    with psycopg.connect(empty_database) as conn:
+        revisions = conn.execute(f"SELECT version_num FROM {kit.SCHEMA}.alembic_version").fetchall()
+    assert revisions == [(migrate.head(),)]
+
+
+def _boot(url: str, barrier: Barrier) -> None:
+    barrier.wait(30)
+    migrate.upgrade(url, schema=kit.SCHEMA)
