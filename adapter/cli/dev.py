@@ -156,6 +156,9 @@ async def _run(
             # One reason is enough: what ends first takes the others with it.
             reason = _first(errors)
         if reason is not None:
+            # What is left may wait for what is gone.
+            family.ask()
+            family.insist()
             raise reason
 
 

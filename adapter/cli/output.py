@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -35,8 +34,7 @@ _BAD = ("FAILED", "CRASHED", "TIMED_OUT", "SYSTEM_FAILURE")
 
 def console() -> Console:
     """Return where data goes."""
-    width = None if sys.stdout.isatty() else shutil.get_terminal_size((_WIDE, 24)).columns
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False, emoji=False)
 
 
 def talk() -> Console:

@@ -40,7 +40,7 @@ class Family:
         self._app = app
         self._environment = environment() | dict(added)
         self._children: list[Child] = []
-        self._asked = False
+        self._asked = self._insisted = False
         self._patience: asyncio.Timeout | None = None
 
     @property
@@ -92,10 +92,11 @@ class Family:
             self._signal(signal.SIGTERM)
 
     def insist(self) -> None:
-        """Ask every child to end at once."""
+        """Tell every child to end at once."""
         for child in self._children:
             if child.process.stdin is not None and not child.process.stdin.is_closing():
                 child.process.stdin.write(Stop.NOW)
+        self._insisted = True
         if self._patience is not None:
             self._patience.reschedule(asyncio.get_running_loop().time() + _LESS_PATIENCE_S)
 
@@ -114,7 +115,8 @@ class Family:
         """End every child: politely, then not."""
         self.ask()
         try:
-            async with asyncio.timeout(_PATIENCE_S) as self._patience:
+            patience = _LESS_PATIENCE_S if self._insisted else _PATIENCE_S
+            async with asyncio.timeout(patience) as self._patience:
                 await self._all_ended()
         except TimeoutError:
             self._signal(signal.SIGKILL)

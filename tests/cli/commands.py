@@ -118,13 +118,13 @@ def kill(process: psutil.Process) -> None:
         return
 
 
-def living(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that do not end within a while. A zombie has ended: only its parent could bury it."""
-    return [each for each in psutil.wait_procs(processes, timeout=PATIENCE_S / 4)[1] if not is_zombie(each)]
+def all_end(processes: list[psutil.Process]) -> bool:
+    """Whether every one ends within a while. A zombie has ended: only its parent could bury it."""
+    return eventually(lambda: all(has_ended(each) for each in processes))
 
 
-def is_zombie(process: psutil.Process) -> bool:
+def has_ended(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

@@ -12,7 +12,7 @@ import pytest
 
 from adapter.cli.dev import default_data_dir, hidden
 from tests import kit
-from tests.cli.commands import PATIENCE_S, SHOP, Started, eventually, living, started
+from tests.cli.commands import PATIENCE_S, SHOP, Started, all_end, eventually, started
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -66,7 +66,7 @@ def test_everything_runs_a_job_stops_and_starts_again_with_its_data(dev: Callabl
         assert {each.pid for each in everybody} >= set(told["pids"].values())
         running.process.send_signal(signal.SIGTERM)
         assert running.end() == 0
-        assert living(everybody) == []
+        assert all_end(everybody)
     password = (Path(told["data_dir"]) / "password").read_text()
     assert password not in running.out + running.err
 
@@ -80,7 +80,7 @@ def test_everything_runs_a_job_stops_and_starts_again_with_its_data(dev: Callabl
         # As a service manager, and Ctrl+C in a terminal, do: everybody in the group hears it.
         os.killpg(running.process.pid, signal.SIGINT)
         assert running.end() == 0
-        assert living(everybody) == []
+        assert all_end(everybody)
     assert "stopping at once" not in running.err
 
 
@@ -91,7 +91,7 @@ def test_when_one_process_dies_all_end_with_an_error(dev: Callable[..., Any], vi
         everybody = family(running)
         psutil.Process(told["pids"][victim]).kill()
         assert running.end() == 1
-        assert living(everybody) == []
+        assert all_end(everybody)
     assert '"code": "child_ended"' in running.err
 
 
@@ -101,7 +101,7 @@ def test_when_it_is_killed_itself_nothing_is_left_behind(dev: Callable[..., Any]
         everybody = family(running)
         running.process.kill()
         running.end()
-        assert living(everybody) == []
+        assert all_end(everybody)
 
 
 def test_with_a_database_url_no_server_is_started(empty_database: str, tmp_path: Path) -> None:
