@@ -27,7 +27,8 @@ FROM picked WHERE o.id = picked.id
 RETURNING o.*
 """
 
-#: Lateral per queue, so that each reads the head of its own index range and stops early.
+#: Lateral per queue, so that each reads the head of its own index range and stops early. Whether a
+#: queue is still open to all is asked here: a worker's own list of queues is seconds old.
 _CLAIM: LiteralString = (
     """
 WITH picked AS MATERIALIZED (
@@ -37,6 +38,8 @@ WITH picked AS MATERIALIZED (
     WHERE status = 'QUEUED' AND executor = 'local' AND queue = q.name
     ORDER BY (-priority), seq LIMIT %(room)s FOR UPDATE SKIP LOCKED) AS j
   LIMIT %(room)s
+      AND COALESCE((SELECT k.paused_at IS NULL AND k.effective_limit IS NULL
+        FROM {s}.job_queues k WHERE k.name = q.name), true)
 )"""
     + _TAKE
 )
