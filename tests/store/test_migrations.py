@@ -94,8 +94,8 @@ def test_fifty_at_once_migrate_once(empty_database: str) -> None:
 
 @pytest.mark.timeout(120)
 def test_processes_at_once_migrate_once(empty_database: str) -> None:
-    with ProcessPoolExecutor(6, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(migrate.upgrade, [empty_database] * 12))
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(migrate.upgrade, [empty_database] * 6))
     assert set(found) == {migrate.head()}
     assert migrate.check(empty_database) == []
 

@@ -1,0 +1,230 @@
+"""Statuses at insert, and the moves nobody asks for: due, expired, rescued, buried, admitted."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from adapter import Adapter
+from adapter.store import upkeep
+from tests.rig import Rig, new_id, rigged, usual_tasks
+
+HOUR = timedelta(hours=1)
+
+
+def with_holder(adapter: Adapter) -> None:
+    usual_tasks(adapter)
+
+    @adapter.task("holds", remote_id={"trigger": "holds"}, remote_delay=True)
+    async def holds(payload: Any) -> Any:
+        return payload
+
+    del holds
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "status", "waiting_for", "dispatchable"),
+    [
+        ("echo", {}, "QUEUED", None, False),
+        ("echo", {"delay": HOUR}, "DELAYED", None, False),
+        ("echo", {"delay": timedelta(0)}, "QUEUED", None, False),
+        ("remote", {}, "PENDING", None, True),
+        ("remote", {"delay": HOUR}, "DELAYED", None, True),
+        ("remote", {"executor": "local"}, "WAITING", "executor", False),
+        ("remote", {"executor": "local", "delay": HOUR}, "DELAYED", None, False),
+        ("holds", {"executor": "trigger", "delay": HOUR}, "PENDING", None, True),
+        ("holds", {"delay": HOUR}, "DELAYED", None, False),
+    ],
+)
+async def test_the_status_at_insert(
+    database_url: str, *, task: str, options: Any, status: str, waiting_for: str | None, dispatchable: bool
+) -> None:
+    async with rigged(database_url, with_holder) as rig:
+        job = await rig.adapter.schedule_job(task, 1, **options)
+        row = await rig.row(job.id)
+        assert (row["status"], row["waiting_for"]) == (status, waiting_for)
+        assert (row["next_try_at"] is not None) is dispatchable
+        assert (job.status, job.job.waiting_for) == (status, waiting_for)
+        assert (job.job.created_at, job.job.due) == (row["created_at"], row["due"])
+
+
+async def test_expiry_counts_from_the_due_time(rig: Rig) -> None:
+    now = await rig.adapter.schedule_job("echo", 1, ttl=HOUR)
+    later = await rig.adapter.schedule_job("echo", 1, ttl=HOUR, delay=2 * HOUR)
+    rows = [await rig.row(job.id) for job in (now, later)]
+    assert [row["expires_at"] - row["created_at"] for row in rows] == [HOUR, 3 * HOUR]
+
+
+async def test_what_is_due_becomes_ready_here_or_goes_to_the_dispatcher(rig: Rig) -> None:
+    local = await rig.adapter.schedule_job("echo", 1, delay=HOUR)
+    remote = await rig.adapter.schedule_job("remote", 1, delay=HOUR)
+    early = await rig.adapter.schedule_job("echo", 1, delay=HOUR)
+    there = await rig.adapter.schedule_job("remote", 1, delay=HOUR)
+    await rig.set(there.id, "submit_state = 'accepted'")
+    for job in (local, remote, there):
+        await rig.set(job.id, "due = now() - interval '1 s'")
+    seq = await rig.value("SELECT max(seq) FROM {s}.worker_jobs_open")
+    async with rig.adapter.database.connection() as conn:
+        promoted = await upkeep.promote(conn, rig.schema)
+        assert (promoted.queues, promoted.remote, promoted.count) == ({"default"}, True, 2)
+        assert (await upkeep.promote(conn, rig.schema)).count == 0
+        assert 3500 < (await upkeep.next_due(conn, rig.schema) or 0) <= 3600
+    assert [await rig.status(job.id) for job in (local, remote, early, there)] == [
+        "QUEUED", "PENDING", "DELAYED", "DELAYED",
+    ]  # fmt: skip
+    assert (await rig.row(local.id))["seq"] > seq, "what became ready later is claimed later"
+
+
+async def test_two_promoters_share_the_work(rig: Rig) -> None:
+    for n in range(30):
+        await rig.adapter.schedule_job("echo", n, delay=HOUR)
+    await rig.sql("UPDATE {s}.worker_jobs_open SET due = now()")
+
+    async def promote() -> int:
+        async with rig.adapter.database.connection() as conn:
+            return (await upkeep.promote(conn, rig.schema, limit=20)).count
+
+    counts = await asyncio.gather(promote(), promote(), promote())
+    assert sum([*counts, await promote()]) == 30
+
+
+@pytest.mark.parametrize(
+    ("task", "state", "expires"),
+    [
+        ("echo", "status = 'QUEUED'", True),
+        ("echo", "status = 'DELAYED'", True),
+        ("echo", "status = 'WAITING', waiting_for = 'executor'", True),
+        ("echo", "status = 'QUEUED', started = now()", False),
+        ("echo", "status = 'EXECUTING', started = now()", False),
+        ("remote", "submit_state = 'never'", True),
+        ("remote", "submit_state = 'trying', dispatch_lease = gen_random_uuid()", False),
+        ("remote", "submit_state = 'unknown'", False),
+        ("remote", "submit_state = 'accepted', status = 'QUEUED'", False),
+    ],
+)
+async def test_only_what_nobody_was_given_expires(rig: Rig, task: str, state: Any, expires: bool) -> None:
+    job = await rig.adapter.schedule_job(task, 1, ttl=HOUR, idempotency_key="k")
+    await rig.set(job.id, state)
+    await rig.set(job.id, "expires_at = now() - interval '1 s'")
+    async with rig.adapter.database.connection() as conn:
+        ended = await upkeep.expire(conn, rig.schema)
+    assert [each.id for each in ended] == ([job.id] if expires else [])
+    row = await rig.row(job.id)
+    assert (row["status"] == "EXPIRED") is expires
+    if expires:
+        assert (row["success"], row["error"]["name"]) == (False, "Expired")
+        assert await rig.value("SELECT count(*) FROM {s}.job_keys") == 0
+
+
+async def _worker(rig: Rig, worker: UUID, *, seen: str = "1 hour", lease: str = "1 s") -> None:
+    await rig.sql(
+        "INSERT INTO {s}.workers (id, name, host, pid, lease, seen_at)"
+        " VALUES (%(id)s, 'w', 'h', 1, %(lease)s::interval, now() - %(seen)s::interval)",
+        id=worker,
+        seen=seen,
+        lease=lease,
+    )
+
+
+async def _rescue(rig: Rig, lease: timedelta = HOUR) -> tuple[int, list[str]]:
+    async with rig.adapter.database.connection() as conn:
+        found = await upkeep.rescue(conn, rig.schema, lease)
+    return found.count, [job.status.value for job in found.ended]
+
+
+async def test_jobs_of_a_silent_worker_are_rescued_and_those_of_a_live_one_are_not(rig: Rig) -> None:
+    await rig.adapter.schedule_job("echo", 1)
+    dead, _ = await rig.claim()
+    job = await rig.adapter.schedule_job("echo", 2)
+    alive, _ = await rig.claim()
+    await _worker(rig, dead.worker_id, seen="2 ms", lease="1 ms")
+    await _worker(rig, alive.worker_id, seen="1 s", lease="30 s")
+    assert await _rescue(rig) == (1, [])
+    row = await rig.row(job.id)
+    assert (row["status"], row["worker_id"]) == ("EXECUTING", alive.worker_id)
+
+
+async def test_a_silence_older_than_the_servers_start_counts_from_that_start(rig: Rig) -> None:
+    """After PostgreSQL was down for an hour every worker is an hour silent, and none of them is dead."""
+    await rig.adapter.schedule_job("echo", 1)
+    lease, _ = await rig.claim()
+    up = await rig.value("SELECT now() - pg_postmaster_start_time()")
+    await _worker(rig, lease.worker_id, seen="1 day", lease=f"{up.total_seconds() + 60:f} s")
+    assert await _rescue(rig) == (0, [])
+    await rig.sql("UPDATE {s}.workers SET lease = '1 ms'")
+    assert await _rescue(rig) == (1, [])
+
+
+async def test_a_worker_whose_row_is_gone_is_judged_by_the_lease_we_know(rig: Rig) -> None:
+    await rig.adapter.schedule_job("echo", 1)
+    await rig.claim()
+    up = await rig.value("SELECT now() - pg_postmaster_start_time()")
+    assert await _rescue(rig, up + HOUR) == (0, [])
+    assert await _rescue(rig, timedelta(milliseconds=1)) == (1, [])
+
+
+async def test_spent_attempts_and_canceled_jobs_are_buried(rig: Rig) -> None:
+    spent = await rig.adapter.schedule_job("echo", 1, max_attempts=1, idempotency_key="k")
+    canceled = await rig.adapter.schedule_job("echo", 2)
+    lease, _ = await rig.claim()
+    await rig.adapter.cancel_job(canceled.id)
+    await _worker(rig, lease.worker_id)
+    count, ended = await _rescue(rig)
+    assert (count, sorted(ended)) == (0, ["CANCELED", "CRASHED"])
+    assert [await rig.status(job.id) for job in (spent, canceled)] == ["CRASHED", "CANCELED"]
+    assert await rig.value("SELECT count(*) FROM {s}.job_keys") == 0
+    assert await rig.events(spent.id) == ["buried"]
+
+
+async def test_two_rescuers_rescue_once(rig: Rig) -> None:
+    jobs = [await rig.adapter.schedule_job("echo", n) for n in range(20)]
+    lease, _ = await rig.claim()
+    await _worker(rig, lease.worker_id)
+    counts = [count for count, _ in await asyncio.gather(*(_rescue(rig) for _ in range(4)))]
+    assert sum(counts) == 20
+    for job in jobs:
+        assert await rig.events(job.id) == ["rescued"]
+
+
+async def test_jobs_are_admitted_when_a_worker_that_can_run_them_appears(database_url: str) -> None:
+    async with rigged(database_url) as rig:
+        mine = await rig.adapter.schedule_job("remote", 1, executor="local")
+        other = await rig.adapter.schedule_job("idempotent", 1, executor="local")
+        async with rig.adapter.database.connection() as conn:
+            assert await upkeep.admit(conn, rig.schema, ["remote", "never heard of"]) == {"default"}
+            assert await upkeep.admit(conn, rig.schema, ["remote"]) == frozenset()
+        row = await rig.row(mine.id)
+        assert (row["status"], row["waiting_for"]) == ("QUEUED", None)
+        assert await rig.status(other.id) == "WAITING"
+
+
+async def test_a_worker_without_the_handler_gives_the_job_back_and_one_with_it_admits_it(
+    database_url: str,
+) -> None:
+    def capable(adapter: Adapter) -> None:
+        @adapter.task("remote")
+        async def remote(payload: Any) -> Any:
+            return payload
+
+        del remote
+
+    async with rigged(database_url) as without, rigged(database_url, capable) as able:
+        job = await able.adapter.schedule_job("remote", 7)
+        await without.work()
+        row = await able.row(job.id)
+        assert (row["status"], row["waiting_for"], row["attempt"]) == ("WAITING", "executor", 0)
+        await able.work()
+        row = await able.row(job.id)
+        assert (row["status"], row["result"]) == ("COMPLETED", 7)
+
+
+async def test_upkeep_forgets_workers_that_are_long_dead_and_hold_nothing(rig: Rig) -> None:
+    await rig.adapter.schedule_job("echo", 1, max_attempts=9)
+    lease, _ = await rig.claim()
+    idle = new_id()
+    for worker in (idle, lease.worker_id):
+        await _worker(rig, worker, seen="2 days", lease="1000 days")
+    await rig.adapter.maintenance.run_once()
+    assert [row["id"] for row in await rig.sql("SELECT id FROM {s}.workers")] == [lease.worker_id]
