@@ -77,7 +77,8 @@ class Maintenance:
             return
         self._retained_at = now
         async with self._database.connection() as conn:
-            report = await retention.upkeep(conn, self._database.schema)
+            pooled = self._database.config.transaction_pooler
+            report = await retention.upkeep(conn, self._database.schema, transaction_pooler=pooled)
             await processes.forget_dead(conn, self._database.schema)
         if report.made or report.dropped:
             logger.info("partitions made: %s, dropped: %s", report.made, report.dropped)

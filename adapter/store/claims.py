@@ -15,17 +15,19 @@ from uuid import UUID
 
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.outcome import Lease
-from adapter.store.database import Connection, Schema, fetch
+from adapter.store.database import FLUSHED, Connection, Schema, fetch
 from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS
 from adapter.store.rows import job_from_row
 
-_TAKE: LiteralString = """
+_TAKE: LiteralString = (
+    """
 UPDATE {s}.worker_jobs_open o SET
   status = 'EXECUTING', waiting_for = NULL, attempt = attempt + 1, started = COALESCE(started, now()),
   worker_id = %(worker_id)s, claim_number = %(claim_number)s, tag_held = false, updated_at = now()
-FROM picked WHERE o.id = picked.id
-RETURNING o.*
-"""
+FROM picked WHERE o.id = picked.id AND """
+    + FLUSHED
+    + " RETURNING o.*"
+)
 
 #: Lateral per queue, so that each reads the head of its own index range and stops early. Whether a
 #: queue is still open to all is asked here: a worker's own list of queues is seconds old.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString, TypeAlias, cast
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, IsolationLevel, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
@@ -74,6 +74,11 @@ class DatabaseConfig:
         return None if self.transaction_pooler else 2
 
 
+#: A condition that makes the commit of its statement a flushed one, behind a pooler too: no user code may
+#: start, and no byte leave, before what allows it is on disk.
+FLUSHED: LiteralString = "(SELECT set_config('synchronous_commit', 'on', true)) = 'on'"
+
+
 class Schema:
     """The schema's quoted name, and statements written for it."""
 
@@ -121,9 +126,15 @@ def _has_something_to_say(conn: _Pooled) -> bool:
     return bool(poll.poll(0))
 
 
-async def _commit_durably(conn: Connection) -> None:
-    """No user code may start before its claim is flushed, whatever the server's default is."""
-    await conn.execute("SET synchronous_commit = on")
+async def _set_up(conn: Connection) -> None:
+    """Whatever the server's defaults are: our transactions are READ COMMITTED, and commits are flushed."""
+    await conn.set_isolation_level(IsolationLevel.READ_COMMITTED)
+    await conn.execute("SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'")
+
+
+async def _set_up_pooled(conn: Connection) -> None:
+    """Behind a pooler a session is not ours to set: only what each transaction says of itself."""
+    await conn.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
 
 class Database:
@@ -151,7 +162,7 @@ class Database:
             max_size=self.config.pool_size,
             timeout=10,
             open=False,
-            configure=None if self.config.transaction_pooler else _commit_durably,
+            configure=_set_up_pooled if self.config.transaction_pooler else _set_up,
             check=None if self.config.transaction_pooler else _check,
             name=self.config.application,
         )

@@ -13,7 +13,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from adapter.domain.job import Job
-from adapter.store.database import Connection, Schema, fetch
+from adapter.store.database import FLUSHED, Connection, Schema, fetch
 from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS
 from adapter.store.rows import job_from_row
 
@@ -35,7 +35,8 @@ class Outgoing:
     recalled: bool
 
 
-_CLAIM: LiteralString = """
+_CLAIM: LiteralString = (
+    """
 WITH picked AS MATERIALIZED (
   SELECT id, submit_state AS was FROM {s}.worker_jobs_open
   WHERE executor = %(executor)s AND executor <> 'local' AND status = 'PENDING' AND submit_state <> 'accepted'
@@ -52,7 +53,9 @@ WITH picked AS MATERIALIZED (
     dispatch_lease = %(lease)s, dispatch_lease_until = now() + %(lease_for)s,
     remote_environment = %(environment)s, first_try_at = COALESCE(o.first_try_at, now()),
     submit_tries = o.submit_tries + 1, updated_at = now()
-  FROM picked WHERE o.id = picked.id
+  FROM picked WHERE o.id = picked.id AND """
+    + FLUSHED
+    + """
   RETURNING o.*, picked.was
 ), noted AS (
   INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
@@ -60,6 +63,7 @@ WITH picked AS MATERIALIZED (
 )
 SELECT *, now() - first_try_at AS age, expires_at - now() AS ttl_left FROM taken
 """
+)
 
 _NOT_SENT: LiteralString = """
 UPDATE {s}.worker_jobs_open SET

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.transitions import REPORT, START
-from adapter.store.database import Connection, Schema, fetch
+from adapter.store.database import FLUSHED, Connection, Schema, fetch
 from adapter.store.finishing import FINISHED_COLUMNS, RELEASE_KEYS
 from adapter.store.rows import job_from_row
 
@@ -153,7 +153,8 @@ SELECT * FROM moved
 """
 )
 
-_START: LiteralString = """
+_START: LiteralString = (
+    """
 WITH moved AS (
   UPDATE {s}.worker_jobs_open SET
     status = 'EXECUTING', waiting_for = NULL, remote_run_id = %(run_id)s, submit_state = 'accepted',
@@ -163,7 +164,9 @@ WITH moved AS (
     last_synced_at = now(), updated_at = now()
   WHERE id = %(id)s AND epoch = %(epoch)s AND executor <> 'local' AND status = ANY(%(sources)s)
     AND (remote_run_id IS NULL OR remote_run_id = %(run_id)s)
-    AND NOT cancel_requested AND recall_id IS NULL
+    AND NOT cancel_requested AND recall_id IS NULL AND """
+    + FLUSHED
+    + """
   RETURNING *
 ), bound AS (
   INSERT INTO {s}.remote_runs AS r (executor, run_id, job_id, epoch, environment, started_at)
@@ -172,6 +175,7 @@ WITH moved AS (
 )
 SELECT * FROM moved
 """
+)
 
 _STRANGER: LiteralString = """
 WITH known AS (

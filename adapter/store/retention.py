@@ -7,6 +7,7 @@ own ``remove_at`` has passed, in small steps.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from datetime import date
@@ -74,7 +75,9 @@ def partition_name(day: date | str) -> str:
     return f"worker_jobs_finished_{str(day).replace('-', '')}"
 
 
-async def upkeep(conn: Connection, schema: Schema, limit: int = 1000) -> RetentionReport:
+async def upkeep(
+    conn: Connection, schema: Schema, limit: int = 1000, *, transaction_pooler: bool = False
+) -> RetentionReport:
     """Make partitions ahead, drop those whose day has come, trim what has outlived its use.
 
     A partition that somebody is reading is left for the next pass: a lock that waits would make every
@@ -85,7 +88,8 @@ async def upkeep(conn: Connection, schema: Schema, limit: int = 1000) -> Retenti
         made += await _make(conn, schema, row["day"])
     dropped: list[str] = []
     for row in await fetch(conn, schema, _PAST):
-        dropped += await _drop(conn, schema, row["day"])
+        drop = _drop_in_transaction if transaction_pooler else _drop
+        dropped += await drop(conn, schema, row["day"])
     deleted = 0
     for trim in (_LATE_ROWS, *_TRIMS):
         deleted += (await conn.execute(schema.sql(trim), {"limit": limit})).rowcount
@@ -129,4 +133,25 @@ async def _drop(conn: Connection, schema: Schema, day: date) -> list[str]:
         return []
     finally:
         await conn.execute("RESET lock_timeout")
+    return [str(day)]
+
+
+async def _drop_in_transaction(conn: Connection, schema: Schema, day: date) -> list[str]:
+    """Do what `_drop` does behind a pooler, where a setting of the session would stay with a stranger.
+
+    Finishes may have to wait for it, two seconds at most.
+    """
+    table = sql.Identifier(schema.name, partition_name(day))
+    parent = sql.Identifier(schema.name, "worker_jobs_finished")
+    try:
+        async with conn.transaction():
+            await conn.execute("SET LOCAL lock_timeout = '2s'")
+            with contextlib.suppress(psycopg.errors.UndefinedTable):
+                async with conn.transaction():
+                    await conn.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(parent, table))
+            await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+            await fetch(conn, schema, _FORGET_DAY, {"day": day})
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.ObjectNotInPrerequisiteState):
+        logger.warning("partition %s was not dropped: somebody reads it; it is tried again", day)
+        return []
     return [str(day)]
