@@ -251,11 +251,13 @@ class Assembly:
         self._opened -= 1
         if self._opened > 0:
             return
-        await self.dispatcher.drain()
-        await self.notifier.drain()
-        for executor in self.executors.by_name.values():
-            await executor.close()
-        await self.database.close()
+        try:
+            await self.dispatcher.drain()
+            await self.notifier.drain()
+            for executor in self.executors.by_name.values():
+                await executor.close()
+        finally:
+            await self.database.close()
 
     async def __aenter__(self) -> Self:
         """Open."""
@@ -283,6 +285,8 @@ class Assembly:
                 self.observers.on_started(sender.started)
                 self.observers.on_finished(sender.finished)
             listener = Listener(self.database, self.clock, self._heard)
+            for each in (self.dispatcher, self.inbox, self.maintenance):
+                each.resume()
             loops.start(Loop("listen", listener.run))
             if dispatch:
                 loops.start(Loop("dispatch", self.dispatcher.run, self.dispatcher.stop))
@@ -299,7 +303,8 @@ class Assembly:
                 yield worker
             finally:
                 await loops.stop()
-                self._workers.clear()
+                if worker is not None:
+                    self._workers.remove(worker)
                 if sender is not None:
                     await sender.aclose()
 

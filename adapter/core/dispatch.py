@@ -102,6 +102,10 @@ class Dispatcher:
         self._stopping.set()
         self._wake.set()
 
+    def resume(self) -> None:
+        """Let `run` run again after a `stop`."""
+        self._stopping.clear()
+
     async def run(self) -> None:
         """Dispatch until `stop`; errors of the database are waited out."""
         wait = 0.1

@@ -66,6 +66,10 @@ class Inbox:
         self._stopping.set()
         self._wake.set()
 
+    def resume(self) -> None:
+        """Let `run` run again after a `stop`."""
+        self._stopping.clear()
+
     async def run(self) -> None:
         """Apply and confirm until `stop`."""
         while not self._stopping.is_set():

@@ -33,6 +33,10 @@ class Maintenance:
         """Return from `run`."""
         self._stopping.set()
 
+    def resume(self) -> None:
+        """Let `run` run again after a `stop`."""
+        self._stopping.clear()
+
     async def run(self) -> None:
         """Tick until `stop`, sleeping until the next job is due but never longer than a second."""
         while not self._stopping.is_set():

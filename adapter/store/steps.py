@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, LiteralString, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.rows import dict_row
@@ -50,6 +51,11 @@ _SAVEPOINT: dict[Savepoint, LiteralString] = {
 }
 
 Steps: TypeAlias = Generator["Statement | Savepoint", Sequence[Row], T]
+
+#: What is to be called when a session or connection commits. Listened to for as long as it lives.
+_AFTER_COMMIT: WeakKeyDictionary[Session | SqlalchemyConnection, list[Callable[[], object]]] = (
+    WeakKeyDictionary()
+)
 
 #: A connection or session of the caller, whose transaction our rows join.
 AsyncCaller: TypeAlias = "psycopg.AsyncConnection[Any] | AsyncSession | AsyncSqlalchemyConnection"
@@ -155,32 +161,41 @@ def _check_driver(driver: str) -> None:
         raise InvalidArgumentError(msg)
 
 
-def _ignoring_argument(then: Callable[[], object]) -> Callable[[object], None]:
-    def call(_session_or_connection: object) -> None:
-        then()
-
-    return call
-
-
 def after_commit(caller: AsyncCaller | SyncCaller, then: Callable[[], object]) -> bool:
     """Call ``then()`` once after the caller's transaction has committed; False when that cannot be known.
 
-    SQLAlchemy tells; plain psycopg has no such event.
+    SQLAlchemy tells; plain psycopg has no such event. A rollback forgets it.
     """
-    session: Session | None = None
+    target: Session | SqlalchemyConnection | None = None
     if isinstance(caller, AsyncSession):
-        session = caller.sync_session
-    elif isinstance(caller, Session):
-        session = caller
-    if session is not None:
-        event.listen(session, "after_commit", _ignoring_argument(then), once=True)
-        return True
-    conn: SqlalchemyConnection | None = None
-    if isinstance(caller, AsyncSqlalchemyConnection):
-        conn = caller.sync_connection
-    elif isinstance(caller, SqlalchemyConnection):
-        conn = caller
-    if conn is not None:
-        event.listen(conn, "commit", _ignoring_argument(then), once=True)
-        return True
-    return False
+        target = caller.sync_session
+    elif isinstance(caller, AsyncSqlalchemyConnection):
+        target = caller.sync_connection
+    elif isinstance(caller, (Session, SqlalchemyConnection)):
+        target = caller
+    if target is None:
+        return False
+    waiting = _AFTER_COMMIT.get(target)
+    if waiting is None:
+        # Once per session: a listener stays as long as that lives, even one that is called only once.
+        waiting = _AFTER_COMMIT[target] = []
+        names = ("after_commit", "after_rollback") if isinstance(target, Session) else ("commit", "rollback")
+        event.listen(target, names[0], _committed)
+        event.listen(target, names[1], _rolled_back)
+    waiting.append(then)
+    return True
+
+
+def _committed(target: Session | SqlalchemyConnection) -> None:
+    if isinstance(target, Session) and target.in_nested_transaction():
+        # The release of a savepoint is told as a commit.
+        return
+    waiting = _AFTER_COMMIT.pop(target, [])
+    _AFTER_COMMIT[target] = []
+    for then in waiting:
+        then()
+
+
+def _rolled_back(target: Session | SqlalchemyConnection) -> None:
+    if not (isinstance(target, Session) and target.in_nested_transaction()):
+        _AFTER_COMMIT[target] = []

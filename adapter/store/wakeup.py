@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from adapter.domain.clock import Clock
+from adapter.domain.errors import AdapterError
 from adapter.store.database import Connection, Database, Schema, fetch
 
 logger = logging.getLogger("adapter.wakeup")
@@ -63,7 +64,7 @@ class Notifier:
             topics, self._topics = self._topics, set()
             try:
                 await self._database.fetch(*notification(self._database.schema, topics))
-            except psycopg.Error as error:
+            except (psycopg.Error, AdapterError) as error:
                 # A hint that was lost is found by the poll.
                 logger.debug("a notification was not sent: %s", type(error).__name__)
                 return
