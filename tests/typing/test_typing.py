@@ -38,8 +38,18 @@ def test_mypy_reports_exactly_the_wrong_lines() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_pyright_reports_exactly_the_wrong_lines() -> None:
-    report = json.loads(ran("pyright", "--outputjson", str(CASES), *EXAMPLES))["generalDiagnostics"]
-    assert {Path(each["file"]).name for each in report} == {CASES.name}
-    found = {(each["range"]["start"]["line"] + 1, each["rule"]) for each in report}
-    assert found == expected("pyright")
+def test_pyright_reports_exactly_the_wrong_lines(tmp_path: Path) -> None:
+    # A configuration of its own: the project's leaves the wrong cases out.
+    settings = {
+        "include": [str(kit.ROOT / each) for each in (CASES, *EXAMPLES)],
+        "extraPaths": [str(kit.ROOT)],
+        "pythonVersion": "3.11",
+        "typeCheckingMode": "strict",
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    output = ran("pyright", "--outputjson", "--pythonpath", sys.executable, "--project", str(tmp_path))
+    report = json.loads(output)
+    assert report["summary"]["filesAnalyzed"] == 1 + len(EXAMPLES)
+    found = report["generalDiagnostics"]
+    assert {Path(each["file"]).name for each in found} == {CASES.name}
+    assert {(each["range"]["start"]["line"] + 1, each["rule"]) for each in found} == expected("pyright")
