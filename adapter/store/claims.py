@@ -38,10 +38,10 @@ WITH picked AS MATERIALIZED (
   CROSS JOIN LATERAL (
     SELECT id FROM {s}.worker_jobs_open
     WHERE status = 'QUEUED' AND executor = 'local' AND queue = q.name
-    ORDER BY (-priority), seq LIMIT %(room)s FOR UPDATE SKIP LOCKED) AS j
-  LIMIT %(room)s
       AND COALESCE((SELECT k.paused_at IS NULL AND k.effective_limit IS NULL
         FROM {s}.job_queues k WHERE k.name = q.name), true)
+    ORDER BY (-priority), seq LIMIT %(room)s FOR UPDATE SKIP LOCKED) AS j
+  LIMIT %(room)s
 )"""
     + _TAKE
 )
