@@ -106,9 +106,7 @@ async def test_a_reader_in_the_way_of_a_drop_blocks_no_finish(rig: Rig) -> None:
 
 async def test_a_drop_that_was_cut_off_half_way_is_finished(rig: Rig) -> None:
     await _partition(rig, OLD)
-    await rig.sql(
-        "ALTER TABLE {s}.worker_jobs_finished DETACH PARTITION {s}." + retention.partition_name(OLD)
-    )
+    await rig.sql("ALTER TABLE {s}.worker_jobs_finished DETACH PARTITION {s}.worker_jobs_finished_20200101")
     assert (await _upkeep(rig)).dropped == [str(OLD)]
     assert await rig.value("SELECT to_regclass('{s}.worker_jobs_finished_20200101')") is None
 
