@@ -91,7 +91,7 @@ class Doctor:
         else:
             trip = found.round_trip.total_seconds() * 1000
             self._pass("database", f"PostgreSQL {found.version}, {trip:.1f} ms away")
-        self._durability(found, config)
+        self._durability(found)
         skew = abs(found.skew)
         finding = f"the database's clock differs by {skew.total_seconds():.3f} s from this machine's"
         advice = "Times are the database's; webhook signatures and tokens are held against this machine's."
@@ -103,20 +103,17 @@ class Doctor:
             self._pass("clock", finding)
         await self._wakeups(config)
 
-    def _durability(self, found: diagnosis.Server, config: DatabaseConfig) -> None:
+    def _durability(self, found: diagnosis.Server) -> None:
         if found.fsync != "on":
             self._warn("durability", f"fsync is {found.fsync}", "A crash of the machine may lose everything.")
         elif found.synchronous_commit != "off":
             self._pass("durability", f"synchronous_commit is {found.synchronous_commit}")
-        elif config.transaction_pooler:
-            self._fail(
-                "durability",
-                "synchronous_commit is off",
-                "A job may start before its claim is safe, and start again after a crash: "
-                "ALTER ROLE … SET synchronous_commit = on.",
-            )
         else:
-            self._pass("durability", "synchronous_commit is off, but on for every connection of ours")
+            self._warn(
+                "durability",
+                "synchronous_commit is off by default",
+                "Claims are flushed all the same; what your own transactions commit, jobs too, a crash may lose.",
+            )
 
     async def _wakeups(self, config: DatabaseConfig) -> None:
         heard = await diagnosis.hears(config)
