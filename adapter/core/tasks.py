@@ -70,9 +70,11 @@ def policy_of(task: str, *, runs_locally: bool, options: TaskOptions) -> TaskPol
     executor = values.get("executor")
     if executor is not None and executor != LOCAL:
         values["remote_ids"].setdefault(executor, task)
-    if executor is None and not runs_locally and not values["remote_ids"]:
-        msg = f"Task {task!r} has no handler here and no executor. Say executor= or remote_id=."
-        raise TaskDefinitionError(msg)
+    elif executor is None and not runs_locally:
+        if len(values["remote_ids"]) != 1:
+            msg = f"Task {task!r} has no handler here and no one executor to go to. Say executor=."
+            raise TaskDefinitionError(msg)
+        values["executor"] = next(iter(values["remote_ids"]))
     return TaskPolicy(id=task, runs_locally=runs_locally, **values)
 
 
