@@ -128,7 +128,8 @@ def main() -> int:
         else:
             Path(given.json).write_text(f"{text}\n")
     if given.json != "-":
-        Console(highlight=False).print(table)
+        screen = Console(highlight=False)
+        screen.print(table, width=None if screen.is_terminal else 110)
     return 0
 
 

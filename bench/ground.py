@@ -47,7 +47,7 @@ class Sizes:
     bulk: int = 20_000
     drain: int = 20_000
     paced: int = 500
-    webhooks: int = 4000
+    webhooks: int = 2000
     runs: int = 10_000
 
 
@@ -164,6 +164,12 @@ class Ground:
 
     def _url(self, name: str) -> str:
         return urlunsplit(urlsplit(str(self._given))._replace(path=f"/{name}"))
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """The CPU time the process has used."""
+    spent = process.cpu_times()
+    return spent.user + spent.system
 
 
 def peak_mb(process: psutil.Process) -> float:

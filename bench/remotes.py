@@ -14,7 +14,7 @@ import httpx
 from adapter import Adapter, JobHandle, JobSpec
 from adapter.domain.signing import sign_standard
 from adapter.executors.trigger_dev import TriggerDev
-from bench.ground import EMPTY, Ground, Sample, Sizes, free_port, peak_mb, until, until_ready
+from bench.ground import EMPTY, Ground, Sample, Sizes, cpu_s, free_port, peak_mb, until, until_ready
 
 _KEY = "tr_dev_bench0123456789"
 _SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBiZW5jaG1hcms="
@@ -108,13 +108,14 @@ async def webhooks(ground: Ground, sizes: Sizes) -> list[Sample]:
         with ground.process(url, "serve", "--port", str(port), **environ) as server:
             await until_ready(port)
             requests = [_request(job_id, port) for job_id in ids]
+            booted = cpu_s(server)
             async with ground.connection(url) as conn:
                 began = time.perf_counter()
                 await _post_all(requests, port)
                 accepted = time.perf_counter() - began
                 await until(conn, EMPTY, server)
                 applied = time.perf_counter() - began
-            peak = peak_mb(server)
+            peak, spent = peak_mb(server), cpu_s(server) - booted
     return [
         Sample(
             "webhooks accepted, one server",
@@ -123,6 +124,7 @@ async def webhooks(ground: Ground, sizes: Sizes) -> list[Sample]:
             "raw: INSERT and commit, one by one",
         ),
         Sample("webhooks accepted and applied", sizes.webhooks / applied, "/s"),
+        Sample("webhooks, CPU of the server for both", spent / sizes.webhooks * 1e6, "us each"),
         Sample("webhooks, most memory of the server", peak, "MB"),
     ]
 
