@@ -167,6 +167,11 @@ class Assembly:
         self.watch = Watch(self.database, self.clock)
         self.notifier.subscribe(self._heard)
 
+    @property
+    def running_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop this adapter is open on in this process, None while it is not open."""
+        return self._loop if self._opened and self._owner == os.getpid() else None
+
     async def open(self) -> None:
         """Check the registry and the switches, open the pool. May be nested; each needs its `close`.
 

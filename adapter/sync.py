@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from uuid import UUID
 
 from adapter.core.scheduling import JobSpec, ScheduleOptions
-from adapter.domain.errors import NotOpenError
+from adapter.domain.errors import InvalidArgumentError, NotOpenError
 from adapter.domain.job import Job
 from adapter.store.insights import JobFilter, JobPage
 from adapter.store.steps import SyncCaller
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from adapter.core.handle import JobHandle
 
 T = TypeVar("T")
+
+
+def _current_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class SyncJobHandle:
@@ -71,9 +78,19 @@ class SyncAdapter:
         self._thread: threading.Thread | None = None
         self._owner = 0
 
-    def open(self) -> None:
-        """Start the thread and open the adapter in it. Errors: see `Adapter.open`."""
+    @property
+    def _usable(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that carries calls out: our own, or the one the adapter is open on already."""
         if self._loop is not None and self._owner == os.getpid():
+            return self._loop
+        return self._adapter.running_loop
+
+    def open(self) -> None:
+        """Start the thread and open the adapter in it. Errors: see `Adapter.open`.
+
+        Where the adapter is open already, as in a handler that runs in a thread, its loop is used.
+        """
+        if self._usable is not None:
             return
         self._loop = asyncio.new_event_loop()
         self._owner = os.getpid()
@@ -86,7 +103,7 @@ class SyncAdapter:
             raise
 
     def close(self) -> None:
-        """Close the adapter and end the thread."""
+        """Close the adapter and end the thread, if it was opened here."""
         if self._loop is None:
             return
         if self._owner == os.getpid():
@@ -115,10 +132,15 @@ class SyncAdapter:
         Raises:
             NotOpenError: it is not open in this process.
         """
-        if self._loop is None or self._owner != os.getpid():
+        loop = self._usable
+        if loop is None:
             work.close()
             raise NotOpenError
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        if _current_loop() is loop:
+            work.close()
+            msg = "adapter.sync was called on the adapter's own event loop and would wait for itself. Await instead."
+            raise InvalidArgumentError(msg)
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
 
     def schedule_job(
         self,
@@ -139,7 +161,7 @@ class SyncAdapter:
         listed = list(specs)
         if within is None:
             handles = self.call(self._adapter.schedule_specs(listed, notify=notify))
-        elif self._loop is None or self._owner != os.getpid():
+        elif self._usable is None:
             raise NotOpenError
         else:
             handles = self._adapter.schedule_within_sync(listed, within, notify=notify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import tomllib
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ class FlagSource:
         self._environment = environment
         self._file = file
         self._file_seen: tuple[float, int] | None = None
-        self._file_flags: dict[str, str] = {}
+        self._file_given: dict[str, str] = {}
         self._snapshot: Flags | None = None
         self._read_at = 0.0
 
@@ -53,7 +54,7 @@ class FlagSource:
         """
         self._switches(self._environment, "the environment")
         if self._file is not None:
-            self._file_flags = self._read_file(self._file)
+            self._file_given = self._read_file(self._file)
             self._file_seen = _stamp(self._file)
 
     def _switches(self, given: Mapping[str, str], where: str) -> dict[str, str]:
@@ -72,16 +73,15 @@ class FlagSource:
                 switches[scope] = executor
         return switches
 
-    def unmatched(self, advertised: frozenset[str]) -> list[str]:
-        """Return the names of task switches that match no task here nor any advertised one."""
-        spelled = {environment_spelling(each.id) for each in self._registry}
-        spelled |= {environment_spelling(task) for task in advertised}
-        given = {**self._environment, **self._file_flags}
-        return [
-            name
+    def unmatched(self, advertised: frozenset[str]) -> dict[str, list[str]]:
+        """Return the task switches that match no task here nor any advertised one, with the nearest names."""
+        spelled = {environment_spelling(task) for task in {each.id for each in self._registry} | advertised}
+        given = {**self._environment, **self._file_given}
+        return {
+            name: difflib.get_close_matches(environment_spelling(name), spelled, n=3)
             for name, value in given.items()
             if name != EVERY_TASK and value.strip() and environment_spelling(name) not in spelled
-        ]
+        }
 
     def _read_file(self, file: Path) -> dict[str, str]:
         """Read lines of TOML: ``"*" = "local"`` or ``process-large-dataset = "local"``."""
@@ -96,14 +96,16 @@ class FlagSource:
         if wrong:
             msg = f"The kill switch file {file}: {wrong} must be the name of an executor."
             raise ConfigurationError(msg)
-        return self._switches({name: str(value) for name, value in content.items()}, str(file))
+        given = {name: str(value) for name, value in content.items()}
+        self._switches(given, str(file))
+        return given
 
     def _refresh_file(self) -> None:
         if self._file is None or _stamp(self._file) == self._file_seen:
             return
         self._file_seen = _stamp(self._file)
         try:
-            self._file_flags = self._read_file(self._file)
+            self._file_given = self._read_file(self._file)
         except ConfigurationError as error:
             # A running process keeps what it last read; a boot would refuse.
             logger.error("kill switches of the file stay as they were: %s", error)  # noqa: TRY400 - the message is all
@@ -137,7 +139,7 @@ class FlagSource:
         return replace(
             stored,
             kill_environment=self._switches(self._environment, "the environment"),
-            kill_file=self._file_flags,
+            kill_file=self._switches(self._file_given, "the kill switch file"),
         )
 
 

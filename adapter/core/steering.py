@@ -169,7 +169,8 @@ class Steering:
     def boot_findings(self, flags: Flags) -> list[str]:
         """Return what a person should know about the kill switches before they bite."""
         findings = [
-            f"the kill switch {name!r} matches no task" for name in self._flags.unmatched(flags.advertised)
+            f"the kill switch {name!r} matches no task" + (f"; near: {', '.join(near)}" if near else "")
+            for name, near in self._flags.unmatched(flags.advertised).items()
         ]
         for definition in self._registry:
             kill = kill_switch(flags, definition.id)
