@@ -95,6 +95,7 @@ class Reconciler:
         self._clock = parts.clock
         self._orphans = Orphans(parts.database, applier)
         self._holder = UUID(str(uuid7()))
+        self._held_at = 0.0
 
     async def run_once(self, *, dry_run: bool = False, progress: Progress | None = None) -> ReconcileReport:
         """Make one pass; returns at once with ``stopped`` when another process is at it."""
@@ -117,7 +118,13 @@ class Reconciler:
         logger.info("reconciliation complete: %s", found or "nothing to do", extra={"verdicts": found})
         return report
 
+    async def _keep_hold(self) -> None:
+        """Renew the lease when it is due: a page of runs that answer slowly may outlast it."""
+        if self._clock.monotonic() - self._held_at > LEASE.total_seconds() / 4 and not await self._hold():
+            raise _LostLeaseError
+
     async def _hold(self) -> bool:
+        self._held_at = self._clock.monotonic()
         async with self._database.connection() as conn:
             schema = self._database.schema
             return await processes.take_lease(conn, schema, "reconcile", self._holder, LEASE) is not None
@@ -173,6 +180,7 @@ class Reconciler:
         in_a_row = 0
         for start in range(0, len(asked), _AT_ONCE):
             part = asked[start : start + _AT_ONCE]
+            await self._keep_hold()
             looks = (self._one(executor, each, listed.get(each.run_id), report) for each in part)
             for each, verdict in zip(part, await asyncio.gather(*looks, return_exceptions=True), strict=True):
                 report.examined += 1
@@ -288,6 +296,7 @@ class Reconciler:
                 return
             after = rows[-1].id
             for job in rows:
+                await self._keep_hold()
                 report.examined += 1
                 if job.remote_environment not in {None, executor.environment}:
                     report.count(Verdict.UNKNOWN)

@@ -166,41 +166,34 @@ class Scheduler:
         Raises:
             FlagConflictError: the flags changed faster than we could decide, many times over.
         """
-        twin_of = _twins(planned)
-        left = {each.job.id: each for each in planned if each.job.id not in twin_of}
+        left = {each.job.id: each for each in planned}
         done: dict[UUID, Job] = {}
+        flags = self._flags.fresh
         for _ in range(_MOST_TRIES):
             held = yield from find_held([each.job for each in left.values()])
             done.update(held)
             left = {job_id: each for job_id, each in left.items() if job_id not in held}
             if not left:
                 break
-            flags = self._flags.fresh
             if flags is None:
                 flags = yield from self._flags.reading(keep=own)
-            yield from self._declare_queues(each.job.queue for each in left.values())
+            first = _first_of_each_name(left.values())
+            yield from self._declare_queues(each.job.queue for each in first)
             # Keys are taken in sorted order, so that two calls cannot wait for each other.
-            jobs = sorted((self._routed(each, flags) for each in left.values()), key=_lock_order)
+            jobs = sorted((self._routed(each, flags) for each in first), key=_lock_order)
             result = yield from insert(jobs, flags.version)
             done.update(result.jobs)
-            left = {job.id: left[job.id] for job in result.missing}
+            # Those that share a name with one that is in now are found in the next round.
+            left = {job_id: each for job_id, each in left.items() if job_id not in result.jobs}
             if not left:
                 break
-            self._flags.forget()
+            if result.missing:
+                # Read where we write: what others read meanwhile may be newer than a caller's snapshot.
+                self._flags.forget()
+                flags = None
         if left:
             msg = "The flags kept changing while jobs were routed. Nothing is lost: schedule them again."
             raise FlagConflictError(msg)
-        again: dict[UUID, Planned] = {}
-        for each in planned:
-            twin = twin_of.get(each.job.id)
-            if twin is not None and (twin in again or done[twin].deduplicated):
-                # Its twin was not inserted, so the name they share may be free.
-                again[each.job.id] = each
-            elif twin is not None:
-                done[each.job.id] = replace(done[twin], deduplicated=True)
-        if again:
-            found = yield from self.schedule(list(again.values()), own=own)
-            done.update(zip(again, found, strict=True))
         return [done[each.job.id] for each in planned]
 
     def _declare_queues(self, queues: Iterable[str]) -> Steps[None]:
@@ -230,15 +223,16 @@ def _names(job: NewJob) -> list[tuple[str, str, str]]:
     return [(kind, job.type, name) for kind, name in names if name is not None]
 
 
-def _twins(planned: Sequence[Planned]) -> dict[UUID, UUID]:
-    """Return, for each plan that shares a key or tag with an earlier one, that earlier one."""
-    first: dict[tuple[str, str, str], UUID] = {}
-    twin_of: dict[UUID, UUID] = {}
+def _first_of_each_name(planned: Iterable[Planned]) -> list[Planned]:
+    """Leave out every plan that shares a key or tag with one before it."""
+    taken: set[tuple[str, str, str]] = set()
+    first: list[Planned] = []
     for each in planned:
-        for name in _names(each.job):
-            if first.setdefault(name, each.job.id) != each.job.id:
-                twin_of.setdefault(each.job.id, first[name])
-    return twin_of
+        names = _names(each.job)
+        if taken.isdisjoint(names):
+            first.append(each)
+            taken.update(names)
+    return first
 
 
 def _lock_order(job: NewJob) -> tuple[str, str, str, UUID]:

@@ -58,7 +58,12 @@ WITH moved AS (
     attempt = greatest(attempt, COALESCE(%(attempt)s::int, 0)),
     started = CASE WHEN %(started)s THEN COALESCE(started, now()) ELSE started END,
     tag_held = tag_held AND NOT %(started)s,
-    confirm_at = CASE WHEN %(confirm)s THEN COALESCE(confirm_at, now()) WHEN %(retrieved)s THEN NULL ELSE confirm_at END,
+    -- A hook speaks inside the run, so a retrieve may come before the end it told of: it is asked again,
+    -- unless that attempt is over.
+    confirm_at = CASE WHEN %(confirm)s THEN COALESCE(confirm_at, now())
+      WHEN %(retrieved)s AND (%(attempt)s::int::text <> remote_attempt OR %(status)s NOT IN ('EXECUTING', 'WAITING')) THEN NULL
+      WHEN %(retrieved)s THEN least(confirm_at, CASE WHEN confirm_at IS NOT NULL THEN now() + interval '2 seconds' END)
+      ELSE confirm_at END,
     dispatch_lease = NULL, dispatch_lease_until = NULL, next_try_at = NULL,
     last_synced_at = now(), updated_at = now()
   WHERE """
