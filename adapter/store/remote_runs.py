@@ -16,10 +16,12 @@ from adapter.store.rows import job_from_row
 _PAGE: LiteralString = """
 SELECT r.*, o.status AS job_status, o.updated_at AS job_updated_at, o.epoch AS job_epoch,
   o.remote_status AS job_remote_status, o.remote_run_id AS job_run_id, o.cancel_requested,
-  r.wanted = 'canceled' OR r.role = 'duplicate' OR o.id IS NULL AND NOT EXISTS (
-    SELECT FROM {s}.worker_jobs_finished f WHERE f.id = r.job_id AND f.orphaned)
+  r.wanted = 'canceled' OR r.role = 'duplicate' OR o.id IS NULL AND orphan.orphaned IS NULL
     OR o.epoch > r.epoch AS unwanted
 FROM {s}.remote_runs r LEFT JOIN {s}.worker_jobs_open o ON o.id = r.job_id
+-- One look by id per run; as an EXISTS it would read every finished job of every partition.
+LEFT JOIN LATERAL (
+  SELECT orphaned FROM {s}.worker_jobs_finished f WHERE f.id = r.job_id AND f.orphaned LIMIT 1) AS orphan ON o.id IS NULL
 WHERE r.executor = %(executor)s AND r.ended_at IS NULL AND (r.created_at, r.run_id) > (%(after_at)s, %(after_id)s)
   AND r.created_at < %(until)s
 ORDER BY r.created_at, r.run_id LIMIT %(limit)s

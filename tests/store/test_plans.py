@@ -1,0 +1,186 @@
+"""Hot statements use their partial indexes: a plan that reads the whole heap fails here, not at night."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from psycopg import sql
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from adapter import JobFilter, JobStatus
+from adapter.store import claims, inbox, migrate, outbox, processes, remote_runs, upkeep
+from adapter.store.insights import Insights
+from tests.rig import Rig, new_id, rigged
+
+BIG = ("worker_jobs_open", "worker_jobs_finished", "remote_runs", "job_keys", "webhook_inbox")
+
+
+@pytest.fixture(scope="module")
+def big_database(make_database: Any) -> str:
+    url = make_database()
+    migrate.upgrade(url)
+    return url
+
+
+@pytest.fixture
+async def big(big_database: str) -> AsyncGenerator[Rig]:
+    """Some tens of thousands of rows in every state, of which each hot statement wants a few."""
+    async with rigged(big_database) as rig:
+        if not await rig.value("SELECT EXISTS (SELECT FROM {s}.worker_jobs_open)"):
+            await _fill(rig)
+        yield rig
+
+
+async def _fill(rig: Rig) -> None:
+    await rig.sql("""
+        INSERT INTO {s}.worker_jobs_open (id, type, status, executor, queue, due, submit_state, next_try_at, expires_at,
+          worker_id, started, confirm_at, waiting_for, tags, remote_run_id, created_at)
+        SELECT gen_random_uuid(), 'task' || n % 20,
+          CASE WHEN n % 10 < 4 THEN 'QUEUED' WHEN n % 10 < 7 THEN 'DELAYED' WHEN n % 10 = 7 THEN 'EXECUTING'
+            WHEN n % 10 = 8 THEN 'PENDING' ELSE 'WAITING' END,
+          CASE WHEN n % 10 IN (0, 8) THEN 'trigger' ELSE 'local' END, 'queue' || n % 7,
+          now() + make_interval(hours => n), CASE WHEN n % 10 = 0 THEN 'accepted' ELSE 'never' END,
+          now() + make_interval(mins => n), CASE WHEN n % 50 = 0 THEN now() + make_interval(hours => n) END,
+          CASE WHEN n % 10 = 7 THEN gen_random_uuid() END, CASE WHEN n % 10 = 7 THEN now() END,
+          CASE WHEN n % 1000 = 0 THEN now() + make_interval(mins => n) END,
+          CASE WHEN n % 10 = 9 THEN 'executor' END, CASE WHEN n % 100 = 1 THEN ARRAY['t' || n] END,
+          CASE WHEN n % 10 = 0 THEN 'run_' || n END, now() - make_interval(secs => n)
+        FROM generate_series(1, 30000) AS n""")
+    await rig.sql("""
+        INSERT INTO {s}.worker_jobs_finished (id, type, status, success, executor, queue, finished, drop_on, created_at, tags)
+        SELECT gen_random_uuid(), 'task' || n % 20, 'COMPLETED', true, 'local', 'queue', now(),
+          (SELECT min(day) FROM {s}.finished_partitions), now() - make_interval(mins => n),
+          CASE WHEN n % 100 = 1 THEN ARRAY['t' || n] END
+        FROM generate_series(1, 30000) AS n""")
+    await rig.sql("""
+        INSERT INTO {s}.remote_runs (executor, run_id, job_id, epoch, created_at, ended_at)
+        SELECT 'trigger', 'run_' || n, gen_random_uuid(), 1, now() - make_interval(mins => n),
+          CASE WHEN n % 20 > 0 THEN now() END
+        FROM generate_series(1, 30000) AS n""")
+    await rig.sql("""
+        INSERT INTO {s}.webhook_inbox (source, delivery_id, body, state, next_try_at)
+        SELECT 's', n::text, '{}', CASE WHEN n % 1000 = 0 THEN 'pending' ELSE 'applied' END, now()
+        FROM generate_series(1, 20000) AS n""")
+    await rig.sql("""
+        INSERT INTO {s}.job_keys (task, key, job_id, expires_at)
+        SELECT 'task', 'key:' || n, gen_random_uuid(), now() + interval '1 day' FROM generate_series(1, 20000) AS n""")
+    await rig.sql(
+        "INSERT INTO {s}.job_queues (name, concurrency_limit) SELECT 'queue' || n, NULLIF(n, 0) FROM generate_series(0, 6) AS n"
+    )
+    for table in BIG:
+        await rig.conn.execute(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(rig.schema.name, table)))
+
+
+def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(each for child in plan.get("Plans", ()) for each in _nodes(child))]
+
+
+async def _plan(rig: Rig, statement: str, parameters: Any) -> tuple[set[str], set[str]]:
+    """(indexes used, big tables read from end to end) of a statement as the server would run it."""
+    await rig.conn.execute("BEGIN")
+    try:
+        cursor = await rig.conn.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode(), parameters)
+        ((found,),) = [tuple(row.values()) for row in await cursor.fetchall()]
+    finally:
+        await rig.conn.execute("ROLLBACK")
+    nodes = _nodes(found[0]["Plan"])
+    indexes = {str(node["Index Name"]) for node in nodes if "Index Name" in node}
+    scanned = {
+        str(node["Relation Name"])
+        for node in nodes
+        if node["Node Type"] == "Seq Scan" and str(node["Relation Name"]).startswith(BIG)
+    }
+    # A partition holds nothing yet where it is empty; reading nothing is not reading everything.
+    return indexes, {
+        name for name in scanned if not name.startswith("worker_jobs_finished_") or await _rows(rig, name)
+    }
+
+
+async def _rows(rig: Rig, table: str) -> bool:
+    cursor = await rig.conn.execute(
+        sql.SQL("SELECT EXISTS (SELECT FROM {}) AS found").format(sql.Identifier(rig.schema.name, table))
+    )
+    return bool((await cursor.fetchall())[0]["found"])
+
+
+HOLDER = {"worker_id": new_id(), "claim_number": 1}
+STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
+    "claim": (
+        claims._CLAIM,
+        HOLDER | {"queues": ["queue0", "queue1"], "room": 20},
+        {"worker_jobs_open_claim"},
+    ),
+    "claim of limited queues": (
+        claims._CLAIM_LIMITED,
+        HOLDER | {"queues": ["queue3"], "room": 20},
+        {"worker_jobs_open_claim", "worker_jobs_open_queue_running"},
+    ),
+    "what a worker holds without knowing": (
+        claims._RETURN_UNKNOWN,
+        {"worker_id": new_id(), "known": [new_id()]},
+        {"worker_jobs_open_running"},
+    ),
+    "rescue": (upkeep._RESCUE, {"lease": "30 s", "limit": 500}, set()),
+    "bury": (upkeep._BURY, {"lease": "30 s", "limit": 500}, set()),
+    "promote": (upkeep._PROMOTE, {"limit": 1000}, {"worker_jobs_open_due"}),
+    "next due": (upkeep._NEXT_DUE, {}, {"worker_jobs_open_due"}),
+    "expire": (upkeep._EXPIRE, {"limit": 500}, {"worker_jobs_open_expiry"}),
+    "admit": (upkeep._ADMIT, {"tasks": ["task1"], "limit": 1000}, {"worker_jobs_open_waiting"}),
+    "dispatch claim": (
+        outbox._CLAIM,
+        {
+            "executor": "trigger",
+            "environment": "e",
+            "lease": new_id(),
+            "lease_for": "1 min",
+            "limit": 100,
+            "held": [],
+            "flags_version": 1,
+            "ids": None,
+            "types": None,
+        },
+        {"worker_jobs_open_dispatch"},
+    ),
+    "confirm": (remote_runs._CONFIRM, {"limit": 20}, {"worker_jobs_open_confirm"}),
+    "reconcile page": (
+        remote_runs._PAGE,
+        {
+            "executor": "trigger",
+            "after_at": "1970-01-01",
+            "after_id": "",
+            "until": "2100-01-01",
+            "limit": 100,
+        },
+        {"remote_runs_open"},
+    ),
+    "pending webhooks": (inbox._PENDING, {"limit": 100}, {"webhook_inbox_pending"}),
+    "heartbeat": (processes.BEAT, {"id": new_id()}, {"worker_jobs_open_running"}),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_the_plan_of(big: Rig, name: str) -> None:
+    template, parameters, indexes = STATEMENTS[name]
+    given = {key: value for key, value in parameters.items() if f"%({key})s" in template}
+    used, scanned = await _plan(big, template.replace("{s}", big.schema.quoted), given)
+    assert not scanned, f"{name} reads all of {scanned}"
+    assert indexes <= used
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (JobFilter(), "created"),
+        (JobFilter(tags=("t101",)), "tags"),
+        (JobFilter(statuses=(JobStatus.COMPLETED,)), "created"),
+    ],
+    ids=["newest", "by tags", "by status"],
+)
+async def test_a_list_reads_no_finished_partition_from_end_to_end(
+    big: Rig, wanted: JobFilter, index: str
+) -> None:
+    statement = Insights(big.schema).list_statement(wanted)
+    compiled = statement.compile(dialect=PGDialect_psycopg(), compile_kwargs={"render_postcompile": True})
+    used, scanned = await _plan(big, str(compiled), compiled.params)
+    assert not {each for each in scanned if each.startswith("worker_jobs_finished")}
+    assert any(index in name for name in used)
