@@ -137,7 +137,8 @@ class Assembly:
             environment=self.settings.kill_switches,
             file=self.settings.kill_switch_file,
         )
-        self.scheduler = Scheduler(self.registry, self._flags, names)
+        able = {each.name for each in self.executors.by_name.values() if each.capabilities.remote_delay}
+        self.scheduler = Scheduler(self.registry, self._flags, names, delaying=frozenset(able))
         self._parts = Parts(
             database=self.database,
             registry=self.registry,

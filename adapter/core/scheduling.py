@@ -77,10 +77,14 @@ class Planned:
 class Scheduler:
     """Plans jobs and carries them into the store."""
 
-    def __init__(self, registry: Registry, flags: FlagSource, executors: list[str]) -> None:
+    def __init__(
+        self, registry: Registry, flags: FlagSource, executors: list[str], *, delaying: frozenset[str]
+    ) -> None:
         self._registry = registry
         self._flags = flags
         self._executors = executors
+        #: Executors that can hold a job until it is due.
+        self._delaying = delaying
 
     def plan(self, spec: JobSpec) -> Planned:
         """Return the job a spec asks for, complete but for its route.
@@ -211,7 +215,12 @@ class Scheduler:
             status = JobStatus.QUEUED
         else:
             status = JobStatus.PENDING
-        return replace(planned.job, executor=route.executor, route_reason=route.reason, status=status)
+        extra = planned.job.extra
+        if "remote_delay" in extra and route.executor not in self._delaying:
+            extra = {name: value for name, value in extra.items() if name != "remote_delay"}
+        return replace(
+            planned.job, executor=route.executor, route_reason=route.reason, status=status, extra=extra
+        )
 
 
 def _or(value: Any, default: Any) -> Any:
