@@ -41,8 +41,7 @@ from adapter.store.wakeup import DISPATCH, FINISHED
 
 logger = logging.getLogger("adapter.dispatch")
 
-#: How long a dispatcher may hold a row; longer than any call to a remote can last. (Shorter is safe as
-#: well: whoever takes over repeats the call under the same keys.)
+#: How long a dispatcher may hold a row: longer than a call can last, or it is repeated under the same keys.
 LEASE = timedelta(seconds=60)
 #: No submit starts later than this after the epoch's first try: the remote answers repeats for 24 h.
 RESUBMIT_WITHIN = timedelta(hours=20)
@@ -280,11 +279,12 @@ class Dispatcher:
             await self._unknown(row, str(error) or type(error).__name__)
         else:
             self._observers.counts["dispatch_accepted"] += 1
-            job = row.job
             bound = await self._applier.accepted(
-                job.id, job.epoch, executor.name, accepted.run_id, executor.environment
+                row.job.id, row.job.epoch, executor.name, accepted.run_id, executor.environment
             )
             await self._cancel_if_wanted(bound)
+            if not row.first and bound is not None:
+                await self._reader.catch_up(executor, bound, accepted.run_id)
 
     async def _cancel_if_wanted(self, job: Job | None) -> None:
         """Cancel a run at once that somebody wanted canceled before its id was known."""

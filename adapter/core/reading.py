@@ -10,6 +10,7 @@ from uuid import UUID
 from adapter.core.applying import Applier, report_of
 from adapter.core.budget import Budgets
 from adapter.core.parts import Parts
+from adapter.domain.errors import ExecutorError
 from adapter.domain.identity import epoch_tag
 from adapter.domain.job import Job
 from adapter.domain.outcome import Applied
@@ -56,6 +57,14 @@ class Reader:
             async with self._database.connection() as conn:
                 await remote_runs.ended(conn, self._database.schema, executor.name, run_id, run.status.value)
         return Seen(run, applied)
+
+    async def catch_up(self, executor: Executor, job: Job, run_id: str) -> None:
+        """Look at a run that an earlier try may have begun long ago: what it told then may have found nobody."""
+        try:
+            await self.read(executor, job.id, job.epoch, run_id)
+        except ExecutorError as error:
+            fields = {"job_id": str(job.id), "executor": executor.name, "run_id": run_id}
+            logger.info("could not look at a run: %s", error, extra=fields)
 
     def _lacks_output(self, run: RemoteRun) -> bool:
         if not run.status.is_terminal or run.complete:
