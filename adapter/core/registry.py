@@ -135,7 +135,16 @@ def problems_of(error: ValidationError) -> list[str]:
 
 def _is_async(handler: Callable[..., Any]) -> bool:
     # An object with an async __call__ is a handler too.
+    while isinstance(handler, functools.partial):
+        handler = handler.func
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+def _annotated(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return where the annotations of a handler are: a partial and an object with __call__ have none."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler if inspect.isroutine(handler) else type(handler).__call__
 
 
 def _read_signature(task: str, handler: Callable[..., Any]) -> tuple[Any, Any, bool]:
@@ -149,7 +158,7 @@ def _read_signature(task: str, handler: Callable[..., Any]) -> tuple[Any, Any, b
         )
         raise TaskDefinitionError(msg)
     try:
-        hints = get_type_hints(handler, include_extras=True)
+        hints = get_type_hints(_annotated(handler), include_extras=True)
     except NameError as error:
         msg = f"An annotation of the handler of {task!r} cannot be resolved: {error}. Import it at module level."
         raise TaskDefinitionError(msg) from error
