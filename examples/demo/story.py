@@ -19,7 +19,7 @@ from examples.demo.witness import OPEN, Ledgers, Records, how_many, records
 
 _LOOK_EVERY_S = 0.1
 #: No act takes longer than this unless something is wrong.
-_PATIENCE_S = 60.0
+_PATIENCE_S = 90.0
 _APPLICATION = ("server", "worker", "dispatcher")
 _REMOTE = ("remote server", "remote worker")
 _NO_ENVIRONMENT: dict[str, str] = {}
