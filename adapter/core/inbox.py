@@ -16,7 +16,7 @@ from adapter.domain.errors import DatabaseUnavailableError, ExecutorError, Malfo
 from adapter.domain.job import Job
 from adapter.domain.outcome import Applied
 from adapter.store import inbox, remote_runs
-from adapter.store.inbox import Delivery
+from adapter.store.inbox import Delivery, Settled
 from adapter.store.wakeup import INBOX
 
 logger = logging.getLogger("adapter.webhooks")
@@ -90,36 +90,45 @@ class Inbox:
         """Apply waiting webhooks, each on its own: a bad one does not stop the others."""
         async with self._database.connection() as conn:
             deliveries = await inbox.pending(conn, self._database.schema, limit)
-        for delivery in deliveries:
-            try:
-                await self._apply(delivery)
-            except DatabaseUnavailableError:
-                raise
-            except Exception as error:
-                logger.exception("a webhook could not be applied", extra={"delivery": delivery.delivery_id})
-                await self._put_off(delivery, f"it could not be applied: {type(error).__name__}")
+        settled: list[Settled] = []
+        try:
+            for delivery in deliveries:
+                settled += await self._try(delivery)
+        finally:
+            if settled:
+                # Lost with a crash, this only means that they are applied once more, to no effect.
+                async with self._database.connection() as conn:
+                    await inbox.applied(conn, self._database.schema, settled)
         return len(deliveries)
 
-    async def _apply(self, delivery: Delivery) -> None:
-        schema = self._database.schema
+    async def _try(self, delivery: Delivery) -> list[Settled]:
+        """Apply one delivery; returns it as settled, or nothing when it was put off or is a dead letter."""
+        try:
+            return await self._apply(delivery)
+        except DatabaseUnavailableError:
+            raise
+        except Exception as error:
+            logger.exception("a webhook could not be applied", extra={"delivery": delivery.delivery_id})
+            await self._put_off(delivery, f"it could not be applied: {type(error).__name__}")
+            return []
+
+    async def _apply(self, delivery: Delivery) -> list[Settled]:
         try:
             event = parse_event(delivery.body)
         except MalformedEventError as error:
             async with self._database.connection() as conn:
-                await inbox.dead(conn, schema, delivery.id, error=str(error))
-            return
+                await inbox.dead(conn, self._database.schema, delivery.id, error=str(error))
+            return []
         if event is None:
-            await self._settle(delivery, "ignored", None)
-            return
+            return [Settled(delivery.id, "ignored")]
         executor = delivery.source.partition(":")[0]
         owner = event.job or await self._owner(executor, event)
-        applied = Applied.UNKNOWN_JOB
         if owner is not None:
             applied = await self._applier.apply(*owner, executor, event.report)
-        if applied is not Applied.UNKNOWN_JOB:
-            await self._settle(delivery, applied.value, owner[0] if owner else None)
-            return
+            if applied is not Applied.UNKNOWN_JOB:
+                return [Settled(delivery.id, applied.value, owner[0])]
         await self._put_off(delivery, "no job of ours belongs to this run")
+        return []
 
     async def _put_off(self, delivery: Delivery, why: str) -> None:
         """Try again later; a dead letter once it has waited long enough."""
@@ -130,10 +139,6 @@ class Inbox:
             else:
                 delay = timedelta(seconds=min(60, 2**delivery.attempts))
                 await inbox.later(conn, schema, delivery.id, error=why, delay=delay)
-
-    async def _settle(self, delivery: Delivery, result: str, job_id: UUID | None) -> None:
-        async with self._database.connection() as conn:
-            await inbox.applied(conn, self._database.schema, delivery.id, result=result, job_id=job_id)
 
     async def _owner(self, executor: str, event: RemoteEvent) -> tuple[UUID, int] | None:
         parameters = {"executor": executor, "run_id": event.report.run_id}

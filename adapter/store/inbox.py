@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
@@ -27,9 +28,10 @@ RETURNING id, source, delivery_id, body, attempts, received_at, now() - received
 """
 
 _APPLIED: LiteralString = """
-UPDATE {s}.webhook_inbox SET state = 'applied', result = %(result)s, job_id = %(job_id)s, applied_at = now(),
+UPDATE {s}.webhook_inbox w SET state = 'applied', result = s.result, job_id = s.job_id, applied_at = now(),
   next_try_at = NULL, error = NULL
-WHERE id = %(id)s
+FROM unnest(%(ids)s::bigint[], %(results)s::text[], %(job_ids)s::uuid[]) AS s(id, result, job_id)
+WHERE w.id = s.id
 """
 
 _LATER: LiteralString = """
@@ -63,6 +65,15 @@ class Delivery:
     body: Any
     attempts: int
     age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A delivery that is dealt with: what that came to, and whose job it was."""
+
+    id: int
+    result: str
+    job_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +115,19 @@ async def pending(conn: Connection, schema: Schema, limit: int = 100) -> list[De
     ]
 
 
-async def applied(conn: Connection, schema: Schema, entry: int, *, result: str, job_id: UUID | None) -> None:
-    """Record what applying it came to."""
-    await fetch(conn, schema, _APPLIED, {"id": entry, "result": result, "job_id": job_id})
+async def applied(conn: Connection, schema: Schema, settled: Sequence[Settled]) -> None:
+    """Record what applying them came to, in one statement."""
+    ordered = sorted(settled, key=lambda each: each.id)
+    await fetch(
+        conn,
+        schema,
+        _APPLIED,
+        {
+            "ids": [each.id for each in ordered],
+            "results": [each.result for each in ordered],
+            "job_ids": [each.job_id for each in ordered],
+        },
+    )
 
 
 async def later(conn: Connection, schema: Schema, entry: int, *, error: str, delay: timedelta) -> None:

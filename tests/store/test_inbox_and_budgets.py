@@ -41,7 +41,7 @@ async def test_deliveries_are_handed_to_one_and_offered_again_when_nothing_is_sa
 async def test_what_was_settled_stays_settled(rig: Rig) -> None:
     entry = await _take(rig, "d") or 0
     async with rig.adapter.database.connection() as conn:
-        await inbox.applied(conn, rig.schema, entry, result="changed", job_id=None)
+        await inbox.applied(conn, rig.schema, [inbox.Settled(entry, "changed")])
         await inbox.later(conn, rig.schema, entry, error="e", delay=timedelta(0))
         await inbox.dead(conn, rig.schema, entry, error="e")
         assert await inbox.replay(conn, rig.schema) == 0
