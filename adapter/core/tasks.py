@@ -70,11 +70,9 @@ def policy_of(task: str, *, runs_locally: bool, options: TaskOptions) -> TaskPol
     executor = values.get("executor")
     if executor is not None and executor != LOCAL:
         values["remote_ids"].setdefault(executor, task)
-    elif executor is None and not runs_locally:
-        if len(values["remote_ids"]) != 1:
-            msg = f"Task {task!r} has no handler here and no one executor to go to. Say executor=."
-            raise TaskDefinitionError(msg)
-        values["executor"] = next(iter(values["remote_ids"]))
+    elif executor is None and not runs_locally and len(values["remote_ids"]) != 1:
+        msg = f"Task {task!r} has no handler here and no one executor to go to. Say executor=."
+        raise TaskDefinitionError(msg)
     return TaskPolicy(id=task, runs_locally=runs_locally, **values)
 
 

@@ -155,7 +155,7 @@ def explain(task: TaskPolicy, request: Request, flags: Flags) -> tuple[Route, li
         route = _by_rules(task, request, flags, steps)
         return _through_circuit(task, request, flags, route, steps), steps
     except Exception as error:  # noqa: BLE001 - a fault in a rule must not lose the job
-        safe = task.safe_executor or (LOCAL if task.runs_locally else task.executor) or LOCAL
+        safe = task.safe_executor or (LOCAL if task.runs_locally else task.default_executor) or LOCAL
         steps.append(Step("error", safe, type(error).__name__))
         return Route(safe, f"error: {type(error).__name__}"), steps
 
@@ -178,9 +178,10 @@ def _by_rules(task: TaskPolicy, request: Request, flags: Flags, steps: list[Step
     rolled = _by_rollout(task, request, flags, steps)
     if rolled is not None:
         return rolled
-    if task.executor is not None:
-        steps.append(Step("registry", task.executor, "the task's default"))
-        return Route(task.executor, "registry")
+    default = task.default_executor
+    if default is not None:
+        steps.append(Step("registry", default, "the task's default"))
+        return Route(default, "registry")
     steps.append(Step("default", LOCAL, "the registry names none"))
     return Route(LOCAL, "default")
 

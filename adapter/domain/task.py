@@ -103,6 +103,13 @@ class TaskPolicy:
     hash_by: str = "tag"
     remote_delay: bool = False
 
+    @property
+    def default_executor(self) -> str | None:
+        """Where it goes when nothing else decides: what it says, else the one other place that can run it."""
+        if self.executor is None and not self.runs_locally and len(self.remote_ids) == 1:
+            return next(iter(self.remote_ids))
+        return self.executor
+
     def runs_at(self, executor: str) -> bool:
         """Whether the registry says it can run there."""
         return self.runs_locally if executor == "local" else executor in self.remote_ids

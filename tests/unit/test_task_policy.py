@@ -8,12 +8,14 @@ from adapter.domain.errors import TaskDefinitionError
 
 def test_a_task_that_only_one_other_place_can_run_goes_there() -> None:
     policy = policy_of("report", runs_locally=False, options={"remote_id": {"trigger": "make-report"}})
-    assert policy.executor == "trigger"
+    assert policy.default_executor == "trigger"
+    # Implied, so a process without that executor still boots.
+    assert policy.executor is None
 
 
 def test_a_task_that_can_run_here_stays_here_unless_told_otherwise() -> None:
     policy = policy_of("report", runs_locally=True, options={"remote_id": {"trigger": "make-report"}})
-    assert policy.executor is None
+    assert policy.default_executor is None
 
 
 def test_an_executor_without_an_id_knows_the_task_by_its_own() -> None:
