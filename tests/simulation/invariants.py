@@ -61,6 +61,8 @@ def _within_epoch(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     states = before["submit_state"], after["submit_state"]
     if states[0] != states[1] and states not in _SUBMIT_MOVES:
         broken.append(f"I4: submit state {states[0]} ▶ {states[1]}")
+    if states == ("trying", "trying") and before["dispatch_lease"] != after["dispatch_lease"]:
+        broken.append("I4: a try was taken over and is not unknown")
     if before["executor"] != after["executor"]:
         broken.append("I6: the executor changed without a new epoch")
     if before["remote_run_id"] not in {None, after["remote_run_id"]}:

@@ -226,12 +226,13 @@ class World:
                 await self.bury_the_dead()
             case "zombies":
                 await self.zombie_writes()
-            case "arrive":
-                await self.arrive()
+            case "takeover":
+                # Others take over what dead workers hold, die as well, and the first come back.
+                await self.bury_the_dead()
+                await self.work("claimed")
+                await self.zombie_writes()
             case _:
-                # The lease of a dispatcher that died has lapsed, and every pause is over.
-                await self.sleep(400)
-                await self.dispatch()
+                await self.arrive()
 
     # ---- the local executor -----------------------------------------------------------------------
 
@@ -284,8 +285,17 @@ class World:
     async def zombie_writes(self) -> None:
         """Workers that were only paused come back and write what they have."""
         for worker, kept in self.zombies:
-            if kept:
-                await worker._completer.write(kept)
+            stale = [done for done in kept if not self._holds(done)]
+            before = self.state()
+            if stale:
+                await worker._completer.write(stale)
+                self._unchanged(before, "I3: a write of a worker that has lost its jobs")
+            if len(stale) < len(kept):
+                await worker._completer.write([done for done in kept if done not in stale])
+
+    def _holds(self, done: Done) -> bool:
+        query = "SELECT FROM worker_jobs_open WHERE id = %s AND worker_id = %s AND claim_number = %s"
+        return bool(self.rows(query, done.job.id, done.lease.worker_id, done.lease.claim_number))
 
     # ---- the dispatcher ---------------------------------------------------------------------------
 
@@ -371,6 +381,9 @@ class World:
         match what:
             case "start":
                 await self.start_run(run)
+            case "start and fail" | "start and complete":
+                await self.start_run(run)
+                self.end_run(run, what.removeprefix("start and "))
             case "expire":
                 self.fake.expire(run.id)
             case "resume":
