@@ -71,9 +71,12 @@ class Rig:
 
     async def row(self, job_id: UUID) -> DictRow:
         """The job's row as it is stored, open or finished."""
+        places = await self.value("SELECT count(*) FROM {s}.worker_jobs WHERE id = %(id)s", id=job_id)
+        assert places == 1, f"job {job_id} is in {places} places"
+        # It may move between the two looks, in this direction only.
         rows = await self.sql("SELECT * FROM {s}.worker_jobs_open WHERE id = %(id)s", id=job_id)
-        rows += await self.sql("SELECT * FROM {s}.worker_jobs_finished WHERE id = %(id)s", id=job_id)
-        assert len(rows) == 1, f"job {job_id} is in {len(rows)} places"
+        if not rows:
+            rows = await self.sql("SELECT * FROM {s}.worker_jobs_finished WHERE id = %(id)s", id=job_id)
         return rows[0]
 
     async def status(self, job_id: UUID) -> str:
