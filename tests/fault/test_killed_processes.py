@@ -78,7 +78,9 @@ async def test_a_dispatcher_is_killed_while_it_submits(site: Site, remote: Remot
         remote.fake.complete(run, "ok")
     async with site.adapter() as adapter:
         report = await adapter.reconcile()
-    assert report.verdicts["advanced"] == 12  # pyright: ignore[reportArgumentType]
+    # A dispatcher looks at the runs its repeats led to, so some may be home already.
+    assert report.stopped is None
+    assert site.count("worker_jobs_open") == 0
     assert {row["status"] for row in site.rows("SELECT status FROM worker_jobs_finished")} == {"COMPLETED"}
     starts = Counter(parse_epoch_tag(event.tags[0]) for event in remote.fake.ledger if event.event == "start")
     assert max(starts.values()) == 1
