@@ -25,7 +25,7 @@ from adapter.core.completion import Completer, Done
 from adapter.core.context import JobContext
 from adapter.core.worker import Worker
 from adapter.domain.errors import AbortJobError, DatabaseUnavailableError
-from adapter.domain.identity import parse_epoch_tag, tombstone_tag
+from adapter.domain.identity import parse_epoch_tag
 from adapter.domain.job import LOCAL
 from adapter.domain.task import Queue, RetryPolicy
 from adapter.executors.base import Accepted, Submission
@@ -533,9 +533,6 @@ class World:
         )
         alive = [f"run {run.id} {run.status} {run.tags}" for run in self.runs() if run.status not in ENDED]
         return [*(f"job {row}" for row in left), *alive]
-
-    def is_tombstone(self, run: FakeRun, job_id: UUID) -> bool:
-        return any(tag.startswith(tombstone_tag(job_id, 0)[:-1]) for tag in run.tags)
 
 
 class _ReplyIsLost:
