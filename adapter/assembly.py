@@ -23,7 +23,7 @@ from adapter.core.maintenance import Maintenance
 from adapter.core.outcomes import Observers
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
-from adapter.core.reconcile import Reconciler
+from adapter.core.reconcile import BUSY, Reconciler
 from adapter.core.registry import Registry
 from adapter.core.scheduling import Scheduler
 from adapter.core.steering import Steering
@@ -52,6 +52,7 @@ logger = logging.getLogger("adapter")
 
 _PLACEHOLDERS = ("placeholder", "xxxx", "your-", "your_", "changeme", "<")
 
+_LEASE_CHECK_S = 15.0
 _MADE_BY_OPEN = frozenset(
     {
         "applier",
@@ -353,12 +354,21 @@ class Assembly:
             worker.heard(topics)
 
     async def _reconcile_forever(self) -> None:
+        interval = self.settings.reconcile_seconds
+        recent = 0.0
         while True:
+            wait = interval
             try:
-                await self.reconciler.run_once()
+                report = await self.reconciler.run_once(unless_done_within=recent)
+                if report.stopped == BUSY:
+                    # Whoever holds the lease may be dead: a boot must not leave the first pass to the timer.
+                    wait = min(wait, _LEASE_CHECK_S)
+                else:
+                    # From then on one pass per interval is enough for all processes together.
+                    recent = interval * 0.9
             except StoreError as error:
                 logger.warning("reconciliation has to wait: %s", type(error).__name__)
-            await self.clock.sleep(self.settings.reconcile_seconds)
+            await self.clock.sleep(wait)
 
     async def probe(self) -> dict[str, str]:
         """Return what keeps this process from serving, by name; empty means nothing does."""

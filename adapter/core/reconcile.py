@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -33,6 +34,8 @@ logger = logging.getLogger("adapter.reconcile")
 LEASE = timedelta(minutes=2)
 #: Runs asked for by one list call: as many tags as fit a request.
 PER_CALL = 100
+#: Why a pass did nothing: its lease is held, perhaps by a process that died a moment ago.
+BUSY = "another process is reconciling"
 #: Runs looked at side by side, so that a slow remote does not make a pass slow.
 _AT_ONCE = 6
 _NOBODY = UUID(int=0)
@@ -97,12 +100,23 @@ class Reconciler:
         self._holder = UUID(str(uuid7()))
         self._held_at = 0.0
 
-    async def run_once(self, *, dry_run: bool = False, progress: Progress | None = None) -> ReconcileReport:
-        """Make one pass; returns at once with ``stopped`` when another process is at it."""
+    async def run_once(
+        self, *, dry_run: bool = False, progress: Progress | None = None, unless_done_within: float = 0.0
+    ) -> ReconcileReport:
+        """Make one pass; returns at once with ``stopped`` when another process is at it.
+
+        ``unless_done_within``: also when some process completed a pass so many seconds ago.
+        """
         report = ReconcileReport(dry_run=dry_run)
         began = self._clock.monotonic()
-        if not await self._hold():
-            report.stopped = "another process is reconciling"
+        held = await self._hold()
+        if held is None:
+            report.stopped = BUSY
+            return report
+        done_ago = held["done_ago"]
+        if done_ago is not None and done_ago < unless_done_within:
+            report.stopped = f"a pass was completed {done_ago:.0f} s ago"
+            await self._release(done=False)
             return report
         logger.info("starting reconciliation")
         try:
@@ -112,22 +126,25 @@ class Reconciler:
             report.stopped = "another process took over"
         finally:
             report.seconds = self._clock.monotonic() - began
-            async with self._database.connection() as conn:
-                await processes.release_lease(conn, self._database.schema, "reconcile", self._holder)
+            await self._release(done=report.stopped is None and not dry_run)
         found = {verdict.value: n for verdict, n in report.verdicts.items() if n}
         logger.info("reconciliation complete: %s", found or "nothing to do", extra={"verdicts": found})
         return report
 
     async def _keep_hold(self) -> None:
         """Renew the lease when it is due: a page of runs that answer slowly may outlast it."""
-        if self._clock.monotonic() - self._held_at > LEASE.total_seconds() / 4 and not await self._hold():
+        if self._clock.monotonic() - self._held_at > LEASE.total_seconds() / 4 and await self._hold() is None:
             raise _LostLeaseError
 
-    async def _hold(self) -> bool:
+    async def _release(self, *, done: bool) -> None:
+        async with self._database.connection() as conn:
+            await processes.release_lease(conn, self._database.schema, "reconcile", self._holder, done=done)
+
+    async def _hold(self) -> dict[str, Any] | None:
         self._held_at = self._clock.monotonic()
         async with self._database.connection() as conn:
             schema = self._database.schema
-            return await processes.take_lease(conn, schema, "reconcile", self._holder, LEASE) is not None
+            return await processes.take_lease(conn, schema, "reconcile", self._holder, LEASE)
 
     async def _executor(self, executor: Executor, report: ReconcileReport, progress: Progress | None) -> None:
         schema = self._database.schema
@@ -153,7 +170,7 @@ class Reconciler:
             done += len(page)
             if progress is not None:
                 progress(done, max(total, done))
-            if not await self._hold():
+            if await self._hold() is None:
                 raise _LostLeaseError
         if stopped is None:
             try:

@@ -8,8 +8,6 @@ from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from adapter.store.database import Connection, Schema, fetch
 
 _REGISTER: LiteralString = """
@@ -62,11 +60,13 @@ INSERT INTO {s}.leases AS l (name, holder, until) VALUES (%(name)s, %(holder)s, 
 ON CONFLICT (name) DO UPDATE SET holder = EXCLUDED.holder, until = EXCLUDED.until,
   term = l.term + (l.holder <> EXCLUDED.holder)::int
 WHERE l.holder = EXCLUDED.holder OR l.until < now()
-RETURNING term, detail
+RETURNING term, detail, extract(epoch FROM now() - (detail ->> 'done_at')::timestamptz)::float8 AS done_ago
 """
 
 _RELEASE: LiteralString = """
-UPDATE {s}.leases SET until = now(), detail = COALESCE(%(detail)s, detail) WHERE name = %(name)s AND holder = %(holder)s
+UPDATE {s}.leases SET until = now(),
+  detail = CASE WHEN %(done)s THEN COALESCE(detail, '{}') || jsonb_build_object('done_at', now()) ELSE detail END
+WHERE name = %(name)s AND holder = %(holder)s
 """
 
 _BUDGET: LiteralString = """
@@ -148,17 +148,17 @@ async def queues(conn: Connection, schema: Schema) -> list[QueueState]:
 async def take_lease(
     conn: Connection, schema: Schema, name: str, holder: UUID, lease: timedelta
 ) -> dict[str, Any] | None:
-    """Take or renew a lease; returns {term, detail}, or None while somebody else holds it."""
+    """Take or renew a lease; None while somebody else holds it.
+
+    Returns {term, detail, done_ago}: seconds since a holder last said it was done, None if none did.
+    """
     rows = await fetch(conn, schema, _LEASE, {"name": name, "holder": holder, "lease": lease})
     return dict(rows[0]) if rows else None
 
 
-async def release_lease(
-    conn: Connection, schema: Schema, name: str, holder: UUID, detail: Any = None
-) -> None:
-    """Give a lease back, leaving ``detail`` for the next holder."""
-    parameters = {"name": name, "holder": holder, "detail": Jsonb(detail) if detail is not None else None}
-    await fetch(conn, schema, _RELEASE, parameters)
+async def release_lease(conn: Connection, schema: Schema, name: str, holder: UUID, *, done: bool) -> None:
+    """Give a lease back; ``done``: what it was taken for is done, so the next holder sees how long ago."""
+    await fetch(conn, schema, _RELEASE, {"name": name, "holder": holder, "done": done})
 
 
 async def declare_budget(

@@ -118,7 +118,8 @@ async def test_only_what_nobody_was_given_expires(rig: Rig, task: str, state: An
         assert await rig.value("SELECT count(*) FROM {s}.job_keys") == 0
 
 
-async def _worker(rig: Rig, worker: UUID, *, seen: str = "1 hour", lease: str = "1 s") -> None:
+async def _worker(rig: Rig, worker: UUID, *, seen: str = "1 hour", lease: str = "1 ms") -> None:
+    """A worker last ``seen`` so long ago. The lease is short: it counts from the server's start at the earliest."""
     await rig.sql(
         "INSERT INTO {s}.workers (id, name, host, pid, lease, seen_at)"
         " VALUES (%(id)s, 'w', 'h', 1, %(lease)s::interval, now() - %(seen)s::interval)",
