@@ -85,6 +85,7 @@ STORIES: dict[str, list[Event]] = {
     "failed": [the_reply, STARTED, FAILED, FAILED, OLD_LOOK],
     "canceled unstarted": [the_reply, QUEUED, CANCELED, CANCELED],
     "completed behind a fence": [the_reply, the_fence, STARTED, the_fence, COMPLETED],
+    "started, and seen queued late": [the_reply, QUEUED, STARTED, QUEUED, OLD_LOOK],
     "not ended yet": [STARTED, SECOND_TRY, OLD_LOOK, SECOND_TRY, STARTED],
 }
 

@@ -1,0 +1,383 @@
+"""Removes one guard of the library at a time and sees whether the tests that are named for it fail.
+
+    .venv/bin/python scripts/check_the_checks.py [--only WORD]
+
+Works in a temporary copy of the tree; the tree itself is never touched. Prints a table and ends with 1
+when a guard can be removed without a test noticing, or has been rewritten so that it is not found here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("adapter", "alembic", "alembic.ini", "examples", "pyproject.toml", "tests", "README.md")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".pytest_cache", ".hypothesis")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A text in a file, what it is replaced by, and the tests that must fail then.
+
+    ``nth`` counts from 0; ``every``: it stands in several places, which are one guard.
+    """
+
+    name: str
+    file: str
+    text: str
+    without: str
+    tests: str
+    nth: int | None = None
+    every: bool = False
+
+
+I1, I2, I3 = (
+    "tests/invariants/test_i1_nothing_is_lost.py",
+    "tests/invariants/test_i2_one_holder.py",
+    "tests/invariants/test_i3_fenced.py",
+)
+I4, I5, I6 = (
+    "tests/invariants/test_i4_forward_only.py",
+    "tests/invariants/test_i5_idempotent_edges.py",
+    "tests/invariants/test_i6_flags_steer.py",
+)
+DISPATCH, RECONCILE = "tests/core/test_dispatch.py", "tests/core/test_reconcile.py"
+KEYS = "tests/store/test_keys_and_tags.py"
+OUTBOX, REPORTS, CLAIMS = "adapter/store/outbox.py", "adapter/store/reports.py", "adapter/store/claims.py"
+TRY_KEY = "WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s"
+BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
+
+GUARDS = [
+    Guard(
+        "epoch in a worker's write",
+        CLAIMS,
+        "o.epoch = w.epoch AND ",
+        "",
+        f"{I3}::test_a_stale_epoch_ends_nothing_and_gives_nothing_back",
+        every=True,
+    ),
+    Guard(
+        "lease: worker in a worker's write",
+        CLAIMS,
+        "o.worker_id = w.worker_id AND ",
+        "",
+        f"{I3}::test_a_stale_lease_ends_nothing_and_gives_nothing_back",
+        every=True,
+    ),
+    Guard(
+        "lease: claim number in a worker's write",
+        CLAIMS,
+        " AND o.claim_number = w.claim_number",
+        "",
+        f"{I3}::test_a_stale_lease_ends_nothing_and_gives_nothing_back",
+        every=True,
+    ),
+    Guard(
+        "status in a worker's write",
+        CLAIMS,
+        "\n    AND o.status = 'EXECUTING'",
+        "",
+        f"{I3}::test_a_lease_on_a_row_that_does_not_execute_is_worth_nothing",
+    ),
+    Guard(
+        "epoch in a report",
+        REPORTS,
+        "id = %(id)s AND epoch = %(epoch)s AND executor",
+        "id = %(id)s AND executor",
+        f"{I3}::test_reports_of_strangers_change_nothing_and_are_counted",
+        nth=0,
+    ),
+    Guard(
+        "run id in a report",
+        REPORTS,
+        "(remote_run_id IS NULL OR remote_run_id = %(run_id)s)",
+        "true",
+        f"{I3}::test_reports_of_strangers_change_nothing_and_are_counted",
+        nth=0,
+    ),
+    Guard(
+        "order of reports",
+        REPORTS,
+        "> (remote_event_at, remote_rank) END)",
+        "IS NOT NULL END)",
+        f"{I5}::test_the_end_does_not_depend_on_the_order_of_events",
+    ),
+    Guard(
+        "age of a retrieve",
+        REPORTS,
+        "%(read_began)s::timestamptz >= updated_at",
+        "%(read_began)s::timestamptz IS NOT NULL",
+        f"{I5}::test_the_end_does_not_depend_on_the_order_of_events",
+    ),
+    Guard(
+        "dispatch lease after not sent",
+        OUTBOX,
+        TRY_KEY,
+        BARE,
+        f"{I3}::test_a_dispatcher_that_lost_its_lease_changes_nothing",
+        nth=0,
+    ),
+    Guard(
+        "dispatch lease after unknown",
+        OUTBOX,
+        TRY_KEY,
+        BARE,
+        f"{I3}::test_a_dispatcher_that_lost_its_lease_changes_nothing",
+        nth=1,
+    ),
+    Guard(
+        "dispatch lease after rejected",
+        OUTBOX,
+        TRY_KEY,
+        BARE,
+        f"{I3}::test_a_dispatcher_that_lost_its_lease_changes_nothing",
+        nth=2,
+    ),
+    Guard(
+        "dispatch lease in a claim",
+        OUTBOX,
+        " AND (dispatch_lease_until IS NULL OR dispatch_lease_until < now())",
+        "",
+        f"{I2}::test_a_row_in_the_hands_of_a_dispatcher_is_not_taken_by_another",
+    ),
+    Guard(
+        "sticky unknown: not sent",
+        OUTBOX,
+        "CASE submit_state WHEN 'trying' THEN 'never' ELSE submit_state END",
+        "'never'",
+        f"{DISPATCH}::test_unknown_is_sticky",
+    ),
+    Guard(
+        "sticky unknown: rejected",
+        OUTBOX,
+        "(submit_state = 'trying' OR submit_state = 'unknown' AND cancel_requested AND %(proven)s)",
+        "true",
+        f"{DISPATCH} tests/store/test_outbox.py",
+    ),
+    Guard(
+        "sticky unknown: tried again",
+        OUTBOX,
+        "CASE picked.was WHEN 'never' THEN 'trying' ELSE 'unknown' END",
+        "'trying'",
+        f"{DISPATCH}::test_unknown_is_sticky",
+    ),
+    Guard(
+        "a re-route takes only what no try has left for",
+        OUTBOX,
+        "(submit_state = 'never' AND dispatch_lease IS NULL",
+        "(submit_state <> 'accepted'",
+        f"{I2}::test_a_kill_switch_moves_only_what_no_try_has_left_for",
+    ),
+    Guard(
+        "environment of the first try",
+        OUTBOX,
+        "(remote_environment IS NULL OR remote_environment = %(environment)s)",
+        "true",
+        f"{DISPATCH}::test_a_row_of_another_environment_is_left_alone",
+    ),
+    Guard(
+        "flags version in the dispatch claim",
+        OUTBOX,
+        "(SELECT version FROM {s}.flags_state) = %(flags_version)s",
+        "%(flags_version)s IS NOT NULL",
+        f"{I6}::test_a_kill_switch_turned_elsewhere_holds_the_dispatcher",
+    ),
+    Guard(
+        "flags version in the insert",
+        "adapter/store/jobs.py",
+        "(SELECT version FROM {s}.flags_state) = %(flags_version)s",
+        "%(flags_version)s IS NOT NULL",
+        f"{I6}::test_a_flag_turned_between_decision_and_insert_is_decided_again",
+    ),
+    Guard(
+        "20 h after the first try",
+        "adapter/core/dispatch.py",
+        "timedelta(hours=20)",
+        "timedelta(hours=2000)",
+        f"{DISPATCH}::test_no_submit_starts_later_than_20_h_after_the_first_try",
+    ),
+    Guard(
+        "request key",
+        "adapter/executors/trigger_requests.py",
+        '{"x-trigger-request-idempotency-key": identity.request_key(submission.job_id, submission.epoch)}',
+        "dict[str, str]()",
+        f"{DISPATCH}::test_every_submit_of_an_epoch_carries_its_keys_and_its_tag",
+    ),
+    Guard(
+        "the epoch in the request key",
+        "adapter/domain/identity.py",
+        'f"trigger-adapter:{job_id}:{epoch}"',
+        'f"trigger-adapter:{job_id}"',
+        "tests/unit/test_identity.py",
+    ),
+    Guard(
+        "the epoch in the idempotency key",
+        "adapter/domain/identity.py",
+        'return f"{job_id}:{epoch}"',
+        'return f"{job_id}"',
+        "tests/unit/test_identity.py",
+    ),
+    Guard(
+        "webhook signature",
+        "adapter/domain/signing.py",
+        "        if fits:\n",
+        "        if signatures:\n",
+        "tests/web/test_signing.py tests/web/test_webhooks.py::test_a_bad_signature_is_a_401_without_detail",
+    ),
+    Guard(
+        "webhook age",
+        "adapter/domain/signing.py",
+        "abs(now - sent_at) > tolerance",
+        "abs(now - sent_at) < -tolerance",
+        "tests/web/test_signing.py",
+    ),
+    Guard(
+        "start fence: cancel and recall",
+        REPORTS,
+        "AND NOT cancel_requested AND recall_id IS NULL",
+        "",
+        f"{I2}::test_the_start_fence_refuses",
+        nth=1,
+    ),
+    Guard(
+        "an orphan believes engines only",
+        "adapter/core/applying.py",
+        "if believed and ",
+        "if ",
+        f"{I4}::test_an_orphan_is_not_revived_by_anything_else",
+    ),
+    Guard(
+        "a lost run: two looks ten minutes apart",
+        "adapter/store/remote_runs.py",
+        "now() - interval '10 minutes'",
+        "now() + interval '10 minutes'",
+        f"{RECONCILE}::test_a_lost_run_is_given_up_after_two_looks_ten_minutes_apart",
+    ),
+    Guard(
+        "a key is released by its own job only",
+        "adapter/store/finishing.py",
+        "\n    AND k.job_id = g.id AND NOT g.new_orphaned",
+        "\n    AND NOT g.new_orphaned",
+        f"{KEYS}::test_releasing_takes_only_the_key_that_is_still_the_jobs_own",
+    ),
+    Guard(
+        "limits are counted under the queue's lock",
+        CLAIMS,
+        "ORDER BY name FOR NO KEY UPDATE SKIP LOCKED",
+        "ORDER BY name",
+        "tests/store/test_claims.py::test_eight_claimers_never_exceed_a_limit_of_five",
+    ),
+    Guard(
+        "batches lock in one order",
+        CLAIMS,
+        "  ORDER BY o.id FOR UPDATE OF o\n",
+        "",
+        f"{I3}::test_two_batches_in_opposite_order_do_not_deadlock",
+    ),
+    Guard(
+        "silence counts from the server's start",
+        "adapter/store/upkeep.py",
+        "greatest(w.seen_at, pg_postmaster_start_time())",
+        "w.seen_at",
+        "tests/store/test_upkeep.py::test_a_silence_older_than_the_servers_start_counts_from_that_start",
+    ),
+    Guard(
+        "the second look, in finished",
+        "adapter/store/jobs.py",
+        'rows = await fetch(conn, schema, _FINISHED_BY_ID, {"ids": [job_id]})\n    return job_from_row(rows[0]) if rows else None\n',
+        "pass\n    return job_from_row(rows[0]) if rows else None\n",
+        f"{I3}::test_a_row_that_moved_between_two_looks_is_found_by_the_second",
+        nth=-1,
+    ),
+    Guard(
+        "a claim without a reply is found again",
+        "adapter/core/worker.py",
+        "await return_unknown(conn, schema, self.id, known)",
+        "0",
+        f"{I1}::test_jobs_whose_claim_got_no_reply_are_found_again_by_their_own_worker",
+    ),
+]
+
+
+def patched(content: str, guard: Guard) -> str | None:
+    """Return the file without the guard, None when the guard is not found as it is described."""
+    pieces = content.split(guard.text)
+    found = len(pieces) - 1
+    if guard.every and found:
+        return guard.without.join(pieces)
+    if found == 0 or (guard.nth is None and found > 1):
+        return None
+    at = found - 1 if guard.nth == -1 else guard.nth or 0
+    if at >= found:
+        return None
+    return guard.text.join(pieces[: at + 1]) + guard.without + guard.text.join(pieces[at + 1 :])
+
+
+def run(tree: Path, tests: str) -> tuple[bool, str]:
+    """Return whether the tests pass in that tree, and their last line or what failed first."""
+    options = ["-q", "-x", "-n0", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, *tests.split()]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=300, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode not in {0, 1}:
+        raise SystemExit(f"pytest could not run {tests}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    if done.returncode == 0:
+        return True, lines[-1] if lines else ""
+    # A statement that is broken altogether would be noticed too: the reason shows that it is not that.
+    return False, next((line[1:].strip() for line in lines if line.startswith("E  ")), "")[:70]
+
+
+def main() -> int:
+    """Try every guard; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help="only guards with this in their name or file")
+    only = parser.parse_args().only
+    chosen = [guard for guard in GUARDS if only in guard.name or only in guard.file]
+    rows: list[tuple[str, str, str, str]] = []
+    with tempfile.TemporaryDirectory(prefix="adapter-checks-") as directory:
+        tree = Path(directory)
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, tree / name, ignore=LEFT_OUT)
+            elif source.exists():
+                shutil.copy(source, tree / name)
+        sound, line = run(tree, " ".join(dict.fromkeys(" ".join(guard.tests for guard in chosen).split())))
+        print(f"untouched: {line}", flush=True)
+        if not sound:
+            print("The tests fail with every guard in place; nothing can be learned.")
+            return 1
+        for guard in chosen:
+            file = tree / guard.file
+            whole = file.read_text(encoding="utf-8")
+            without = patched(whole, guard)
+            if without is None:
+                rows.append((guard.name, "NOT FOUND", "", guard.file))
+                continue
+            file.write_text(without, encoding="utf-8")
+            began = time.monotonic()
+            passes, why = run(tree, guard.tests)
+            file.write_text(whole, encoding="utf-8")
+            verdict = "NOT NOTICED" if passes else "noticed"
+            rows.append((guard.name, verdict, f"{time.monotonic() - began:.0f} s", "" if passes else why))
+            print(f"{verdict:12} {guard.name}", flush=True)
+    print()
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    missed = [row for row in rows if row[1] != "noticed"]
+    print(f"\n{len(rows) - len(missed)} of {len(rows)} guards are watched by a test.")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
