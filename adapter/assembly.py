@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -74,7 +75,7 @@ _MADE_BY_OPEN = frozenset(
 )
 
 
-class Assembly:
+class Assembly(ABC):
     """Everything an adapter is made of. The verbs are in `adapter.app`."""
 
     def __init__(
@@ -292,13 +293,13 @@ class Assembly:
                 self.observers.on_started(sender.started)
                 self.observers.on_finished(sender.finished)
             listener = Listener(self.database, self.clock, self._heard)
-            for each in (self.dispatcher, self.inbox, self.maintenance):
+            for each in (self.dispatcher.loop, self.inbox.loop, self.maintenance):
                 each.resume()
             loops.start(Loop("listen", listener.run))
             if dispatch:
-                loops.start(Loop("dispatch", self.dispatcher.run, self.dispatcher.stop))
+                loops.start(Loop("dispatch", self.dispatcher.loop.run, self.dispatcher.loop.stop))
             if sync:
-                loops.start(Loop("inbox", self.inbox.run, self.inbox.stop))
+                loops.start(Loop("inbox", self.inbox.loop.run, self.inbox.loop.stop))
                 loops.start(Loop("reconcile", self._reconcile_forever))
             if sync or work:
                 loops.start(Loop("maintenance", self.maintenance.run, self.maintenance.stop))
@@ -340,15 +341,16 @@ class Assembly:
         """Return a worker of this process; `running(work=True)` runs one for you."""
         return Worker(self._parts, self.settings.worker(**options), self._schedule_from_handler)
 
+    @abstractmethod
     async def _schedule_from_handler(self, task: str, data: Any = None, **options: Any) -> Any:
-        raise NotImplementedError
+        """Schedule a job for a handler."""
 
     def _heard(self, topics: set[str]) -> None:
         """Pass on what happened, here or elsewhere."""
         if FLAGS in topics or "*" in topics:
             self._flags.forget()
-        self.dispatcher.heard(topics)
-        self.inbox.heard(topics)
+        self.dispatcher.loop.heard(topics)
+        self.inbox.loop.heard(topics)
         self.watch.heard(topics)
         for worker in self._workers:
             worker.heard(topics)

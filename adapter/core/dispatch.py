@@ -18,6 +18,7 @@ from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
 from adapter.core.flags import FlagSource
+from adapter.core.loops import Poller
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
 from adapter.core.tombstones import Tombstones
@@ -48,7 +49,6 @@ RESUBMIT_WITHIN = timedelta(hours=20)
 #: Answers that say something of our key or address, not of the job: it waits instead of failing.
 _OUR_FAULT = {401, 403, 404, 405}
 _AT_ONCE = 16
-_POLL_S = 1.0
 _LOOK_AGAIN_S = 0.02
 
 
@@ -84,45 +84,12 @@ class Dispatcher:
         self._notifier = parts.notifier
         self._observers = parts.observers
         self._clock = parts.clock
-        self._wake = asyncio.Event()
-        self._stopping = asyncio.Event()
+        #: Runs `run_once` again and again.
+        self.loop = Poller("dispatch", self.run_once, self._clock, DISPATCH)
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._tries: set[asyncio.Task[None]] = set()
         #: (executor, task) that cannot be handed out here, which has been said.
         self._nameless: set[tuple[str, str]] = set()
-
-    def heard(self, topics: set[str]) -> None:
-        """Look again: something was scheduled, or a flag was turned."""
-        if topics & {DISPATCH, "*"}:
-            self._wake.set()
-
-    def stop(self) -> None:
-        """Finish the tries in hand and return from `run`."""
-        self._stopping.set()
-        self._wake.set()
-
-    def resume(self) -> None:
-        """Let `run` run again after a `stop`."""
-        self._stopping.clear()
-
-    async def run(self) -> None:
-        """Dispatch until `stop`; errors of the database are waited out."""
-        wait = 0.1
-        while not self._stopping.is_set():
-            self._wake.clear()
-            try:
-                tried = await self.run_once()
-                wait = 0.1
-            except DatabaseUnavailableError as error:
-                logger.warning("cannot dispatch, trying again: %s", type(error).__name__)
-                tried, wait = 0, min(wait * 2, 5.0)
-                await self._clock.sleep(wait)
-            if not tried and not self._stopping.is_set():
-                try:
-                    async with asyncio.timeout(_POLL_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
 
     async def try_now(self, jobs: Sequence[UUID], wait: timedelta) -> dict[UUID, Job]:
         """Try these jobs at once, wait for it no longer than ``wait``, and return them as they then are.

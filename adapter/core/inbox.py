@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
 from adapter.core.applying import Applier
+from adapter.core.loops import Poller
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
 from adapter.core.remote_events import RemoteEvent, parse_event
@@ -38,8 +38,8 @@ class Inbox:
         self._reader = reader
         self._notifier = parts.notifier
         self._clock = parts.clock
-        self._wake = asyncio.Event()
-        self._stopping = asyncio.Event()
+        #: Runs `work_once` again and again.
+        self.loop = Poller("inbox", self.work_once, parts.clock, INBOX)
 
     async def take_in(self, source: str, delivery_id: str, secret_id: str, body: dict[str, Any]) -> bool:
         """Store a verified webhook; False when this delivery was stored before. Applied right after."""
@@ -56,35 +56,9 @@ class Inbox:
             self._notifier.poke(INBOX)
         return entry is not None
 
-    def heard(self, topics: set[str]) -> None:
-        """Look again: a webhook came in."""
-        if topics & {INBOX, "*"}:
-            self._wake.set()
-
-    def stop(self) -> None:
-        """Return from `run` after what is in hand."""
-        self._stopping.set()
-        self._wake.set()
-
-    def resume(self) -> None:
-        """Let `run` run again after a `stop`."""
-        self._stopping.clear()
-
-    async def run(self) -> None:
-        """Apply and confirm until `stop`."""
-        while not self._stopping.is_set():
-            self._wake.clear()
-            try:
-                worked = await self.run_once() + await self.confirm_once()
-            except DatabaseUnavailableError as error:
-                logger.warning("webhooks cannot be applied, trying again: %s", type(error).__name__)
-                worked = 0
-            if not worked and not self._stopping.is_set():
-                try:
-                    async with asyncio.timeout(1.0):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+    async def work_once(self) -> int:
+        """Apply what has come in, and confirm what hooks have said."""
+        return await self.run_once() + await self.confirm_once()
 
     async def run_once(self, limit: int = 100) -> int:
         """Apply waiting webhooks, each on its own: a bad one does not stop the others."""

@@ -9,10 +9,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from adapter.domain.clock import Clock
+from adapter.domain.errors import DatabaseUnavailableError
 
 logger = logging.getLogger("adapter")
 
 _LONGEST_PAUSE_S = 10.0
+_SHORTEST_PAUSE_S = 0.1
+_POLL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,52 @@ class Loop:
     name: str
     run: Callable[[], Awaitable[None]]
     stop: Callable[[], None] | None = None
+
+
+class Poller:
+    """Works as long as there is work, then sleeps until it is woken, but never longer than a second.
+
+    ``work`` returns how much it found to do. Errors of the database are waited out.
+    """
+
+    def __init__(self, name: str, work: Callable[[], Awaitable[int]], clock: Clock, topic: str) -> None:
+        self._name = name
+        self._work = work
+        self._clock = clock
+        self._topics = {topic, "*"}
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def heard(self, topics: set[str]) -> None:
+        """Look again, if this is about our topic."""
+        if topics & self._topics:
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Finish what is in hand and return from `run`."""
+        self._stopping.set()
+        self._wake.set()
+
+    def resume(self) -> None:
+        """Let `run` run again after a `stop`."""
+        self._stopping.clear()
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        pause = _SHORTEST_PAUSE_S
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                found = await self._work()
+                pause = _SHORTEST_PAUSE_S
+            except DatabaseUnavailableError as error:
+                logger.warning("%s has to wait: %s", self._name, error)
+                await self._clock.sleep(pause)
+                found, pause = 0, min(pause * 2, _LONGEST_PAUSE_S / 2)
+            if not found and not self._stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_S):
+                        await self._wake.wait()
 
 
 class Loops:
