@@ -40,6 +40,8 @@ class Poller:
         self._topics = {topic, "*"}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        #: Whether `run` is at it in this process.
+        self.is_running = False
 
     def heard(self, topics: set[str]) -> None:
         """Look again, if this is about our topic."""
@@ -57,6 +59,13 @@ class Poller:
 
     async def run(self) -> None:
         """Work until `stop`."""
+        self.is_running = True
+        try:
+            await self._run()
+        finally:
+            self.is_running = False
+
+    async def _run(self) -> None:
         pause = _SHORTEST_PAUSE_S
         while not self._stopping.is_set():
             self._wake.clear()
