@@ -63,24 +63,11 @@ VALUES (%(executor)s, %(run_id)s, %(job_id)s, %(epoch)s, %(environment)s, 'tombs
 ON CONFLICT (executor, run_id) DO NOTHING
 """
 
-_WANT: LiteralString = """
-UPDATE {s}.remote_runs SET wanted = 'canceled' WHERE executor = %(executor)s AND run_id = %(run_id)s AND ended_at IS NULL
-"""
-
 _CONFIRM: LiteralString = """
 UPDATE {s}.worker_jobs_open SET confirm_at = now() + interval '10 seconds'
 WHERE id IN (SELECT id FROM {s}.worker_jobs_open WHERE confirm_at <= now() ORDER BY confirm_at LIMIT %(limit)s
   FOR UPDATE SKIP LOCKED)
 RETURNING *
-"""
-
-_BACKLOG: LiteralString = """
-SELECT count(*) AS n FROM {s}.worker_jobs_open WHERE confirm_at IS NOT NULL
-"""
-
-_CANCELS: LiteralString = """
-SELECT executor, run_id, job_id, epoch, environment FROM {s}.remote_runs
-WHERE wanted = 'canceled' AND ended_at IS NULL AND job_id = ANY(%(job_ids)s)
 """
 
 _NOW: LiteralString = "SELECT now() AS at"
@@ -203,24 +190,9 @@ async def missing(conn: Connection, schema: Schema, executor: str, run_id: str) 
     return bool(rows and rows[0]["for_long"])
 
 
-async def want_canceled(conn: Connection, schema: Schema, executor: str, run_id: str) -> None:
-    """Record that the run must not go on."""
-    await fetch(conn, schema, _WANT, {"executor": executor, "run_id": run_id})
-
-
 async def to_confirm(conn: Connection, schema: Schema, limit: int) -> list[Job]:
     """Take jobs whose end was only told by a hook, oldest first; offered again after 10 s."""
     return [job_from_row(row) for row in await fetch(conn, schema, _CONFIRM, {"limit": limit})]
-
-
-async def confirm_backlog(conn: Connection, schema: Schema) -> int:
-    """Return how many jobs wait for a retrieve to confirm what a hook said."""
-    return (await fetch(conn, schema, _BACKLOG))[0]["n"]
-
-
-async def wanted_canceled(conn: Connection, schema: Schema, job_ids: Sequence[UUID]) -> list[dict[str, Any]]:
-    """Return the runs of these jobs that are to be canceled at their remote."""
-    return [dict(row) for row in await fetch(conn, schema, _CANCELS, {"job_ids": list(job_ids)})]
 
 
 async def database_now(conn: Connection, schema: Schema) -> datetime:
