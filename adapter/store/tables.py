@@ -139,8 +139,7 @@ def _jobs(metadata: MetaData) -> None:
     Index("worker_jobs_open_due", c.due, postgresql_where=text("status = 'DELAYED'"))
     Index("worker_jobs_open_expiry", c.expires_at, postgresql_where=text("expires_at IS NOT NULL"))
     executing = text("status = 'EXECUTING' AND executor = 'local'")
-    Index("worker_jobs_open_running", c.worker_id, postgresql_where=executing)
-    Index("worker_jobs_open_queue_running", c.queue, postgresql_where=executing)
+    Index("worker_jobs_open_executing", c.queue, c.worker_id, postgresql_where=executing)
     Index("worker_jobs_open_waiting", c.waiting_for, c.type, postgresql_where=text("status = 'WAITING'"))
     Index(
         "worker_jobs_open_dispatch",

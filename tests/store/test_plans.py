@@ -113,12 +113,12 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "claim of limited queues": (
         claims._CLAIM_LIMITED,
         HOLDER | {"queues": ["queue3"], "room": 20},
-        {"worker_jobs_open_claim", "worker_jobs_open_queue_running"},
+        {"worker_jobs_open_claim", "worker_jobs_open_executing"},
     ),
     "what a worker holds without knowing": (
         claims._RETURN_UNKNOWN,
         {"worker_id": new_id(), "known": [new_id()]},
-        {"worker_jobs_open_running"},
+        {"worker_jobs_open_executing"},
     ),
     "rescue": (upkeep._RESCUE, {"lease": "30 s", "limit": 500}, set()),
     "bury": (upkeep._BURY, {"lease": "30 s", "limit": 500}, set()),
@@ -154,7 +154,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"remote_runs_open"},
     ),
     "pending webhooks": (inbox._PENDING, {"limit": 100}, {"webhook_inbox_pending"}),
-    "heartbeat": (processes.BEAT, {"id": new_id()}, {"worker_jobs_open_running"}),
+    "heartbeat": (processes.BEAT, {"id": new_id()}, {"worker_jobs_open_executing"}),
 }
 
 

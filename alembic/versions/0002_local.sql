@@ -1,0 +1,8 @@
+-- The complete local executor. {s} is the schema as an identifier, {l} as a string.
+-- Nothing here may wait for long behind somebody who holds a table.
+SET LOCAL lock_timeout = '5s';
+
+-- One index of what runs here instead of two: every claim writes one entry less.
+DROP INDEX {s}.worker_jobs_open_queue_running, {s}.worker_jobs_open_running;
+CREATE INDEX worker_jobs_open_executing ON {s}.worker_jobs_open (queue, worker_id)
+WHERE status = 'EXECUTING' AND executor = 'local';
