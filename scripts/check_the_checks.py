@@ -51,6 +51,7 @@ I4, I5, I6 = (
 DISPATCH, RECONCILE = "tests/core/test_dispatch.py", "tests/core/test_reconcile.py"
 KEYS = "tests/store/test_keys_and_tags.py"
 OUTBOX, REPORTS, CLAIMS = "adapter/store/outbox.py", "adapter/store/reports.py", "adapter/store/claims.py"
+LIMITED = "adapter/store/limited_claims.py"
 TRY_KEY = "WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s"
 BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
@@ -269,7 +270,7 @@ GUARDS = [
     ),
     Guard(
         "limits are counted under the queue's lock",
-        CLAIMS,
+        LIMITED,
         "ORDER BY name FOR NO KEY UPDATE SKIP LOCKED",
         "ORDER BY name",
         "tests/store/test_claims.py::test_eight_claimers_never_exceed_a_limit_of_five",

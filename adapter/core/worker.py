@@ -27,7 +27,8 @@ from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
 from adapter.domain.outcome import Lease, Returned, Stopped
 from adapter.store import processes, upkeep
-from adapter.store.claims import claim, claim_limited, return_unknown
+from adapter.store.claims import claim, return_unknown
+from adapter.store.limited_claims import claim_limited
 from adapter.store.wakeup import CANCEL, DISPATCH, FINISHED, FLAGS, INBOX
 
 logger = logging.getLogger("adapter.worker")

@@ -19,7 +19,8 @@ from adapter.store.database import FLUSHED, Connection, Schema, fetch
 from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS
 from adapter.store.rows import job_from_row
 
-_TAKE: LiteralString = (
+#: What a claim does to the rows of ``picked``, and what it returns of them.
+TAKE: LiteralString = (
     """
 UPDATE {s}.worker_jobs_open o SET
   status = 'EXECUTING', waiting_for = NULL, attempt = attempt + 1, started = COALESCE(started, now()),
@@ -43,33 +44,7 @@ WITH picked AS MATERIALIZED (
     ORDER BY (-priority), seq LIMIT %(room)s FOR UPDATE SKIP LOCKED) AS j
   LIMIT %(room)s
 )"""
-    + _TAKE
-)
-
-_LOCK_QUEUES: LiteralString = """
-SELECT name FROM {s}.job_queues
-WHERE name = ANY(%(queues)s) AND effective_limit IS NOT NULL AND paused_at IS NULL
-ORDER BY name FOR NO KEY UPDATE SKIP LOCKED
-"""
-
-#: A second statement after the lock: it sees every claim that was committed under that lock, so the
-#: count is exact and there is no counter that could leak.
-_CLAIM_LIMITED: LiteralString = (
-    """
-WITH picked AS MATERIALIZED (
-  SELECT j.id FROM {s}.job_queues q
-  CROSS JOIN LATERAL (
-    SELECT count(*) AS running FROM {s}.worker_jobs_open
-    WHERE status = 'EXECUTING' AND executor = 'local' AND queue = q.name) AS r
-  CROSS JOIN LATERAL (
-    SELECT id FROM {s}.worker_jobs_open
-    WHERE status = 'QUEUED' AND executor = 'local' AND queue = q.name
-    ORDER BY (-priority), seq LIMIT greatest(least(%(room)s, q.effective_limit - r.running), 0)
-    FOR UPDATE SKIP LOCKED) AS j
-  WHERE q.name = ANY(%(queues)s)
-  LIMIT %(room)s
-)"""
-    + _TAKE
+    + TAKE
 )
 
 
@@ -77,20 +52,8 @@ async def claim(
     conn: Connection, schema: Schema, lease: Lease, queues: Sequence[str], room: int
 ) -> list[Job]:
     """Take up to ``room`` ready jobs of queues without a limit, in one statement."""
-    parameters = _holder(lease) | {"queues": list(queues), "room": room}
+    parameters = holder(lease) | {"queues": list(queues), "room": room}
     return [job_from_row(row) for row in await fetch(conn, schema, _CLAIM, parameters)]
-
-
-async def claim_limited(
-    conn: Connection, schema: Schema, lease: Lease, queues: Sequence[str], room: int
-) -> list[Job]:
-    """Take up to ``room`` ready jobs of queues that have a limit; exact across all processes."""
-    async with conn.transaction():
-        locked = await fetch(conn, schema, _LOCK_QUEUES, {"queues": list(queues)})
-        if not locked:
-            return []
-        parameters = _holder(lease) | {"queues": [row["name"] for row in locked], "room": room}
-        return [job_from_row(row) for row in await fetch(conn, schema, _CLAIM_LIMITED, parameters)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +194,8 @@ async def give_back(conn: Connection, schema: Schema, tries: Sequence[GivingBack
     return {row["id"]: row["queue"] for row in await fetch(conn, schema, _GIVE_BACK, {"rows": _dump(rows)})}
 
 
-def _holder(lease: Lease) -> dict[str, Any]:
+def holder(lease: Lease) -> dict[str, Any]:
+    """Return the parameters of `TAKE`."""
     return {"worker_id": lease.worker_id, "claim_number": lease.claim_number}
 
 

@@ -13,7 +13,7 @@ from adapter.domain.clock import SystemClock
 from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
 from adapter.executors.trigger_dev import TriggerDev
-from adapter.store import claims
+from adapter.store import claims, limited_claims
 from adapter.store.database import Connection
 from tests.fakes.clock import ManualClock
 from tests.fakes.trigger_dev import FakeTriggerDev
@@ -182,7 +182,7 @@ async def test_jobs_of_a_first_claim_survive_the_failure_of_the_second(
         async def fails(*_arguments: Any) -> list[Job]:
             raise psycopg.OperationalError("cut")
 
-        real = claims.claim_limited
+        real = limited_claims.claim_limited
         monkeypatch.setattr("adapter.core.worker.claim_limited", fails)
         with pytest.raises(DatabaseUnavailableError):
             await worker.run_once()

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from adapter.domain.outcome import Lease
-from adapter.store import claims, migrate, outbox, retention
+from adapter.store import claims, limited_claims, migrate, outbox, retention
 from adapter.store.database import Database, DatabaseConfig
 from tests.rig import new_id, rigged
 
@@ -41,10 +41,12 @@ async def test_a_queue_s_limit_holds_where_the_database_s_default_is_repeatable_
             level = await (await conn.execute("SHOW transaction_isolation")).fetchall()
             assert level == [{"transaction_isolation": "read committed"}]
             # Between the lock and the count another worker's claim is committed.
-            await claims.fetch(conn, rig.schema, claims._LOCK_QUEUES, {"queues": ["none"]})
+            await limited_claims.fetch(conn, rig.schema, limited_claims._LOCK_QUEUES, {"queues": ["none"]})
             async with rig.adapter.database.connection() as other:
-                first = await claims.claim_limited(other, rig.schema, Lease(new_id(), 1), ["default"], 5)
-            second = await claims.claim_limited(conn, rig.schema, Lease(new_id(), 1), ["default"], 5)
+                first = await limited_claims.claim_limited(
+                    other, rig.schema, Lease(new_id(), 1), ["default"], 5
+                )
+            second = await limited_claims.claim_limited(conn, rig.schema, Lease(new_id(), 1), ["default"], 5)
         assert (len(first), len(second)) == (1, 0)
 
 
@@ -65,7 +67,7 @@ async def test_what_must_be_flushed_first_is_flushed_behind_a_pooler_too(
                     "INSERT INTO {s}.job_queues (name, concurrency_limit) VALUES ('default', 1)"
                     " ON CONFLICT (name) DO UPDATE SET concurrency_limit = 1"
                 )
-                taken = await claims.claim_limited(conn, rig.schema, lease, ["default"], 1)
+                taken = await limited_claims.claim_limited(conn, rig.schema, lease, ["default"], 1)
             else:
                 taken = await outbox.claim(
                     conn,

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from adapter import Adapter, JobContext, JobStatus, Queue, RetryPolicy, Settings
 from adapter.domain.outcome import Lease
 from adapter.store import migrate
-from adapter.store.claims import claim_limited
+from adapter.store.limited_claims import claim_limited
 from tests import kit
 from tests.rig import Rig, new_id, rigged
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from adapter import JobSpec, JobStatus
 from adapter.domain.job import Job
 from adapter.domain.outcome import Lease
-from adapter.store import claims, processes
+from adapter.store import claims, limited_claims, processes
 from tests.rig import Rig, new_id
 
 
@@ -19,7 +19,7 @@ async def _claim(rig: Rig, room: int = 100, *queues: str) -> list[Job]:
 async def _limited(rig: Rig, room: int = 100, *queues: str) -> tuple[Lease, list[Job]]:
     lease = Lease(new_id(), 1)
     async with rig.adapter.database.connection() as conn:
-        return lease, await claims.claim_limited(conn, rig.schema, lease, queues or ("few",), room)
+        return lease, await limited_claims.claim_limited(conn, rig.schema, lease, queues or ("few",), room)
 
 
 async def _queue(rig: Rig, name: str, limit: int | None) -> None:

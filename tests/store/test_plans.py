@@ -8,7 +8,7 @@ from psycopg import sql
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from adapter import JobFilter, JobStatus
-from adapter.store import claims, inbox, migrate, outbox, processes, remote_runs, upkeep
+from adapter.store import claims, inbox, limited_claims, migrate, outbox, processes, remote_runs, upkeep
 from adapter.store.insights import Insights
 from tests.rig import Rig, new_id, rigged
 
@@ -111,7 +111,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"worker_jobs_open_claim"},
     ),
     "claim of limited queues": (
-        claims._CLAIM_LIMITED,
+        limited_claims._CLAIM_LIMITED,
         HOLDER | {"queues": ["queue3"], "room": 20},
         {"worker_jobs_open_claim", "worker_jobs_open_executing"},
     ),
