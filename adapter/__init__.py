@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from adapter.app import Adapter
     from adapter.core.context import JobContext
     from adapter.core.handle import JobHandle
+    from adapter.core.hooks import JobEnd
     from adapter.core.scheduling import JobSpec
     from adapter.core.tasks import Task
     from adapter.domain.errors import (
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         JobFailedError,
         ResultTimeoutError,
         RetryJobError,
+        SnoozeJobError,
     )
     from adapter.domain.job import Job, JobStatus
     from adapter.domain.task import Queue, RetryPolicy
@@ -29,6 +31,7 @@ __all__ = [
     "Job",
     "JobCanceledError",
     "JobContext",
+    "JobEnd",
     "JobFailedError",
     "JobFilter",
     "JobHandle",
@@ -40,6 +43,7 @@ __all__ = [
     "RetryJobError",
     "RetryPolicy",
     "Settings",
+    "SnoozeJobError",
     "Task",
 ]
 
@@ -51,6 +55,7 @@ _HOMES = {
     "Job": "adapter.domain.job",
     "JobCanceledError": "adapter.domain.errors",
     "JobContext": "adapter.core.context",
+    "JobEnd": "adapter.core.hooks",
     "JobFailedError": "adapter.domain.errors",
     "JobFilter": "adapter.store.insights",
     "JobHandle": "adapter.core.handle",
@@ -62,6 +67,7 @@ _HOMES = {
     "RetryJobError": "adapter.domain.errors",
     "RetryPolicy": "adapter.domain.task",
     "Settings": "adapter.settings",
+    "SnoozeJobError": "adapter.domain.errors",
     "Task": "adapter.core.tasks",
 }
 

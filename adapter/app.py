@@ -16,7 +16,7 @@ from adapter.core.reconcile import Progress, ReconcileReport
 from adapter.core.registry import TaskDefinition, policies_from_mapping
 from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions
 from adapter.core.steering import Explanation
-from adapter.core.tasks import Task, TaskDecorator, TaskOptions, policy_of
+from adapter.core.tasks import Task, TaskDecorator, TaskOptions, hooks_of, policy_of
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
 from adapter.domain.job import LOCAL, Job, JobStatus
 from adapter.domain.routing import Flags
@@ -64,7 +64,7 @@ class Adapter(Assembly):
 
         def declare(handler: Callable[..., Any]) -> Task[Any, Any]:
             policy = policy_of(task, runs_locally=True, options=options)
-            return self._declared(TaskDefinition(policy, handler))
+            return self._declared(TaskDefinition(policy, handler, own_hooks=hooks_of(options)))
 
         return TaskDecorator(declare)
 

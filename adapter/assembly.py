@@ -17,6 +17,7 @@ from adapter.core.canceling import Canceler
 from adapter.core.dispatch import Dispatcher
 from adapter.core.fence import StartFence
 from adapter.core.flags import FlagSource
+from adapter.core.hooks import HookPoints
 from adapter.core.inbox import Inbox
 from adapter.core.lifecycle import LifecycleSender
 from adapter.core.loops import Loop, Loops
@@ -75,7 +76,7 @@ _MADE_BY_OPEN = frozenset(
 )
 
 
-class Assembly(ABC):
+class Assembly(HookPoints[Any, Any], ABC):
     """Everything an adapter is made of. The verbs are in `adapter.app`."""
 
     def __init__(
@@ -88,6 +89,7 @@ class Assembly(ABC):
         self.settings = settings or Settings()
         self.clock: Clock = clock or SystemClock()
         self.registry = Registry()
+        super().__init__(self.registry.hooks, lambda: self.registry.is_frozen)
         self.observers = Observers()
         #: Executors that are off, which has been said.
         self._told_of = set[str]()

@@ -96,6 +96,10 @@ class Settings(BaseModel):
     worker_grace_seconds: float = Field(
         default=25, ge=0, validation_alias=_from("ADAPTER_WORKER_GRACE_SECONDS")
     )
+    #: How long one call of a lifecycle hook may take, in seconds.
+    worker_hook_seconds: float = Field(
+        default=30, gt=0, validation_alias=_from("ADAPTER_WORKER_HOOK_SECONDS")
+    )
     #: Queues this worker serves; empty: all.
     worker_queues: Names = Field(default=(), validation_alias=_from("ADAPTER_WORKER_QUEUES"))
     #: How long an own-transaction schedule waits for the remote's answer, in seconds.
@@ -163,6 +167,7 @@ class Settings(BaseModel):
             "threads": self.worker_threads,
             "lease": timedelta(seconds=self.worker_lease_seconds),
             "grace": timedelta(seconds=self.worker_grace_seconds),
+            "hook_timeout": timedelta(seconds=self.worker_hook_seconds),
             "queues": self.worker_queues,
         }
         return WorkerOptions(**(options | changes))

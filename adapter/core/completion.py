@@ -16,7 +16,16 @@ from adapter.core.parts import Parts
 from adapter.core.registry import Registry
 from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job, JobStatus
-from adapter.domain.outcome import Errored, Lease, Returned, Stopped, Succeeded, TimedOut, TryOutcome
+from adapter.domain.outcome import (
+    Errored,
+    Lease,
+    Returned,
+    Snoozed,
+    Stopped,
+    Succeeded,
+    TimedOut,
+    TryOutcome,
+)
 from adapter.domain.task import RetryPolicy
 from adapter.store.claims import Ending, GivingBack, finish, finish_unseen, give_back
 from adapter.store.database import Connection
@@ -38,7 +47,9 @@ class Done:
     outcome: TryOutcome
 
 
-def plan_write(done: Done, registry: Registry) -> Ending | GivingBack:
+def plan_write(  # noqa: PLR0911 - one return per way a try can end
+    done: Done, registry: Registry
+) -> Ending | GivingBack:
     """Return what an outcome means for the row."""
     job, lease, outcome = done.job, done.lease, done.outcome
     match outcome:
@@ -46,12 +57,18 @@ def plan_write(done: Done, registry: Registry) -> Ending | GivingBack:
             return Ending(
                 job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.COMPLETED, result=result
             )
-        case Errored(error, retryable, retry_after):
+        case Errored(error, retryable, retry_after, retry_at):
             delay = retry_policy(job, registry).delay_after(job.attempt) if retryable else None
             if retryable and delay is not None:
                 wait = delay if retry_after is None else max(retry_after, timedelta(0))
                 return GivingBack(
-                    job_id=job.id, epoch=job.epoch, lease=lease, kind="retry", error=error, delay=wait
+                    job_id=job.id,
+                    epoch=job.epoch,
+                    lease=lease,
+                    kind="retry",
+                    error=error,
+                    delay=None if retry_at else wait,
+                    at=retry_at,
                 )
             return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.FAILED, error=error)
         case TimedOut(error):
@@ -70,8 +87,38 @@ def plan_write(done: Done, registry: Registry) -> Ending | GivingBack:
                 unspent=True,
                 waits_for_executor=not runnable,
             )
+        case Snoozed(delay, reason):
+            return _snooze(done, delay, reason, registry)
         case _:
             assert_never(outcome)
+
+
+def _snooze(done: Done, delay: timedelta, reason: str, registry: Registry) -> Ending | GivingBack:
+    job, most = done.job, most_snoozes(done.job, registry)
+    if most is not None and snoozes(job) >= most:
+        message = f"It was snoozed {most} times, which is the max_snoozes of its task."
+        error = {"name": "SnoozeLimit", "message": message}
+        return Ending(job_id=job.id, epoch=job.epoch, lease=done.lease, status=JobStatus.FAILED, error=error)
+    return GivingBack(
+        job_id=job.id,
+        epoch=job.epoch,
+        lease=done.lease,
+        kind="snoozed",
+        delay=delay,
+        reason=reason or None,
+        unspent=True,
+    )
+
+
+def snoozes(job: Job) -> int:
+    """Return how often the job was snoozed so far."""
+    return int(job.extra.get("snoozes", 0))
+
+
+def most_snoozes(job: Job, registry: Registry) -> int | None:
+    """Return how often a job may be snoozed; None: as often as it likes."""
+    definition = registry.find(job.type)
+    return definition.policy.max_snoozes if definition else None
 
 
 def retry_policy(job: Job, registry: Registry) -> RetryPolicy:

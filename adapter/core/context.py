@@ -6,11 +6,14 @@ import functools
 import logging
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from adapter.domain.errors import SnoozeJobError
 from adapter.domain.job import LOCAL, Job
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from adapter.core.handle import JobHandle
 
     ScheduleChild = Callable[..., Awaitable[JobHandle[Any]]]
@@ -58,6 +61,15 @@ class JobContext:
     def cancel(self) -> None:
         """Tell the handler to stop. Called by the worker."""
         self._canceled.set()
+
+    def snooze(self, delay: timedelta, reason: str = "") -> NoReturn:
+        """Give the job back until ``delay`` is over; no attempt is spent. Nothing after it runs.
+
+        Raises:
+            SnoozeJobError: always; it is what gives the job back.
+            InvalidArgumentError: ``delay`` is negative.
+        """
+        raise SnoozeJobError(reason, delay=delay)
 
     async def schedule_job(self, task: str, data: Any = None, **options: Any) -> JobHandle[Any]:
         """Schedule another job from inside this one; it keeps this one as its origin.

@@ -15,6 +15,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from adapter.core.calling import is_async
+from adapter.core.hooks import Hooks
 from adapter.domain.errors import InvalidPayloadError, TaskDefinitionError, UnknownTaskError
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.json import problems
@@ -31,11 +33,20 @@ class TaskDefinition(Generic[P, R]):
     """A task's policy with its handler and schemas. ``handler`` is None where another place runs it."""
 
     def __init__(
-        self, policy: TaskPolicy, handler: Callable[..., Any] | None, payload: Any = Any, result: Any = Any
+        self,
+        policy: TaskPolicy,
+        handler: Callable[..., Any] | None,
+        payload: Any = Any,
+        result: Any = Any,
+        *,
+        own_hooks: Hooks | None = None,
     ) -> None:
         self.policy = policy
         self.handler = handler
-        self.is_async = handler is not None and _is_async(handler)
+        self.own_hooks = own_hooks or Hooks()
+        #: Its own and those of all tasks, once the registry is frozen; None when there is none.
+        self.hooks: Hooks | None = None
+        self.is_async = handler is not None and is_async(handler)
         self.takes_context = False
         if handler is not None:
             payload, result, self.takes_context = _read_signature(policy.id, handler)
@@ -133,13 +144,6 @@ def problems_of(error: ValidationError) -> list[str]:
     ]
 
 
-def _is_async(handler: Callable[..., Any]) -> bool:
-    # An object with an async __call__ is a handler too.
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
-
-
 def _annotated(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Return where the annotations of a handler are: a partial and an object with __call__ have none."""
     while isinstance(handler, functools.partial):
@@ -178,6 +182,13 @@ class Registry:
         self._tasks: dict[str, TaskDefinition[Any, Any]] = {}
         self._frozen = False
         self._limits: dict[str, int | None] = {}
+        #: The hooks of all tasks.
+        self.hooks = Hooks()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it takes no more."""
+        return self._frozen
 
     def add(self, definition: TaskDefinition[Any, Any]) -> None:
         """Declare a task.
@@ -207,6 +218,8 @@ class Registry:
                 raise TaskDefinitionError(msg)
             spellings[spelling] = task
         self._limits = self._read_limits()
+        for definition in self._tasks.values():
+            definition.hooks = definition.own_hooks.under(self.hooks)
         self._frozen = True
 
     @property

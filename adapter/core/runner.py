@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
-import traceback
 from collections.abc import Callable
-from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from adapter.core.calling import Caller
 from adapter.core.context import JobContext
+from adapter.core.hooks import within
+from adapter.core.judging import describe_error, judge
 from adapter.core.registry import TaskDefinition
-from adapter.domain.errors import AbortJobError, InvalidPayloadError, RetryJobError
-from adapter.domain.json import keepable
+from adapter.domain.errors import InvalidPayloadError
 from adapter.domain.outcome import Errored, Returned, Stopped, Succeeded, TimedOut, TryOutcome
-
-_LONGEST_STACK = 10_000
-_LONGEST_MESSAGE = 2_000
-
-
-def describe_error(error: BaseException) -> dict[str, Any]:
-    """Return an exception as the JSON that is kept on the row."""
-    stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
-    try:
-        message = str(error)[:_LONGEST_MESSAGE]
-    except Exception:  # noqa: BLE001 - an error that cannot speak is an error all the same
-        message = "The error cannot say what it is."
-    kept = {"name": type(error).__name__, "message": message, "stack": stack}
-    # What PostgreSQL cannot keep must not cost us the outcome.
-    return keepable(kept)
 
 
 @dataclass(slots=True)
@@ -50,7 +34,7 @@ async def run_try(  # noqa: PLR0911 - one return per way a try can end
     definition: TaskDefinition[Any, Any],
     context: JobContext,
     interruption: Interruption,
-    threads: ThreadPool,
+    caller: Caller,
 ) -> TryOutcome:
     """Run the handler once.
 
@@ -59,10 +43,15 @@ async def run_try(  # noqa: PLR0911 - one return per way a try can end
     """
     duration = context.job.max_duration
     limit: asyncio.Timeout | None = None
+    payload: Any = context.job.data
     try:
         payload = definition.load_payload(context.job.data)
         async with asyncio.timeout(duration.total_seconds() if duration else None) as limit:
-            result = await _call(definition, payload, context, threads)
+            if definition.hooks is None:
+                result = await _call(definition, payload, context, caller)
+            else:
+                call = functools.partial(_call, definition, payload, context, caller)
+                result = await within(definition.hooks, payload, context, caller, call)
         return Succeeded(definition.dump_result(result))
     except asyncio.CancelledError as error:
         context.cancel()
@@ -75,18 +64,14 @@ async def run_try(  # noqa: PLR0911 - one return per way a try can end
     except TimeoutError as error:
         context.cancel()
         if duration is None or limit is None or not limit.expired():
-            return interruption.outcome or Errored(describe_error(error))
+            return interruption.outcome or await judge(error, definition, payload, context, caller)
         return TimedOut(_too_long(duration))
     except InvalidPayloadError as error:
         return Errored({"name": "InvalidPayloadError", "message": str(error)}, retryable=False)
-    except AbortJobError as error:
-        return Errored(describe_error(error), retryable=False)
-    except RetryJobError as error:
-        return Errored(describe_error(error), retry_after=error.delay)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
-        return interruption.outcome or Errored(describe_error(error))
+        return interruption.outcome or await judge(error, definition, payload, context, caller)
 
 
 def _is_being_canceled() -> bool:
@@ -100,7 +85,7 @@ def _too_long(duration: timedelta) -> dict[str, Any]:
 
 
 async def _call(
-    definition: TaskDefinition[Any, Any], payload: Any, context: JobContext, threads: ThreadPool
+    definition: TaskDefinition[Any, Any], payload: Any, context: JobContext, caller: Caller
 ) -> Any:
     handler: Callable[..., Any] | None = definition.handler
     if handler is None:
@@ -109,13 +94,4 @@ async def _call(
     arguments = (payload, context) if definition.takes_context else (payload,)
     if definition.is_async:
         return await handler(*arguments)
-    call = functools.partial(contextvars.copy_context().run, _in_thread, handler, *arguments)
-    return await asyncio.get_running_loop().run_in_executor(threads, call)
-
-
-def _in_thread(handler: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return handler(*arguments)
-    except StopIteration as error:
-        # No future can carry it: whoever awaits would wait forever.
-        raise RuntimeError("The handler raised StopIteration.") from error
+    return await caller.in_thread(handler, *arguments)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from adapter.core.context import JobContext
 from adapter.core.handle import JobHandle
-from adapter.core.registry import TaskDefinition
+from adapter.core.hooks import (
+    ARGUMENTS,
+    CatchError,
+    CompleteHook,
+    FailureHook,
+    HookPoints,
+    Hooks,
+    Middleware,
+    StartHook,
+    SuccessHook,
+)
+from adapter.core.registry import Registry, TaskDefinition
 from adapter.core.scheduling import JobSpec, ScheduleOptions
 from adapter.domain.errors import TaskDefinitionError
 from adapter.domain.job import LOCAL, executor_name
@@ -26,7 +37,10 @@ class TaskOptions(TypedDict, total=False):
     when it cannot run at the switch's target. ``on_rejected``: where to go when a remote refuses it.
     ``fallback``: where to go while its executor's circuit is open. ``hash_by``: the unit of percentage
     rollouts. ``remote_delay``: let the remote hold it until due. ``idempotent``: running it twice does no
-    harm. ``keep_for``: how long a finished job stays.
+    harm. ``keep_for``: how long a finished job stays. ``retry_on``: only these exceptions are worth another
+    attempt; ``abort_on``: these are not. ``max_snoozes``: how often it may be put off without spending an
+    attempt (1000); None: without end. ``on_start`` and so on, ``catch_error``, ``middleware``: see
+    `HookPoints`, whose decorators `Task` has as well.
     """
 
     description: str
@@ -47,6 +61,16 @@ class TaskOptions(TypedDict, total=False):
     on_rejected: str | None
     hash_by: str
     remote_delay: bool
+    max_snoozes: int | None
+    retry_on: tuple[type[BaseException], ...] | None
+    abort_on: tuple[type[BaseException], ...]
+    middleware: Middleware
+    on_start: StartHook[Any]
+    on_success: SuccessHook[Any, Any]
+    on_failure: FailureHook[Any]
+    on_cancel: StartHook[Any]
+    on_complete: CompleteHook[Any]
+    catch_error: CatchError[Any]
 
 
 def policy_of(task: str, *, runs_locally: bool, options: TaskOptions) -> TaskPolicy:
@@ -58,7 +82,10 @@ def policy_of(task: str, *, runs_locally: bool, options: TaskOptions) -> TaskPol
     if not task:
         msg = "A task needs an id."
         raise TaskDefinitionError(msg)
-    values: dict[str, Any] = dict(options)
+    values: dict[str, Any] = {name: value for name, value in options.items() if name not in ARGUMENTS}
+    if not runs_locally and len(values) < len(options):
+        msg = f"Task {task!r} has no handler here, so its hooks would never be called. Declare them where it runs."
+        raise TaskDefinitionError(msg)
     queue = values.pop("queue", DEFAULT_QUEUE)
     values["queue"] = queue if isinstance(queue, Queue) else Queue(queue)
     values["remote_ids"] = {
@@ -76,8 +103,27 @@ def policy_of(task: str, *, runs_locally: bool, options: TaskOptions) -> TaskPol
     return TaskPolicy(id=task, runs_locally=runs_locally, **values)
 
 
+def hooks_of(options: TaskOptions) -> Hooks:
+    """Return the hooks that a declaration names.
+
+    Raises:
+        TaskDefinitionError: one cannot take its arguments.
+    """
+    hooks = Hooks()
+    points = HookPoints[Any, Any](hooks, lambda: False)
+    for name, hook in options.items():
+        if name in ARGUMENTS:
+            points.add(name, hook)
+    return hooks
+
+
 class Schedules(Protocol):
     """What a task needs of the adapter."""
+
+    @property
+    def registry(self) -> Registry:
+        """Every task by its id."""
+        ...
 
     async def schedule_specs(
         self, specs: list[JobSpec], within: AsyncCaller | None = None, *, notify: str = "after_commit"
@@ -86,10 +132,11 @@ class Schedules(Protocol):
         ...
 
 
-class Task(Generic[P, R]):
+class Task(HookPoints[P, R]):
     """A task of the registry. Calling it calls its handler directly, without any job."""
 
     def __init__(self, adapter: Schedules, definition: TaskDefinition[P, R]) -> None:
+        super().__init__(definition.own_hooks, lambda: adapter.registry.is_frozen)
         self._adapter = adapter
         self.definition = definition
 

@@ -17,8 +17,10 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from adapter.core.calling import Caller
 from adapter.core.completion import Completer, Done
 from adapter.core.context import JobContext
+from adapter.core.ending import end_try
 from adapter.core.heartbeat import FENCE_AT, Heartbeat
 from adapter.core.parts import Parts
 from adapter.core.registry import TaskDefinition
@@ -41,12 +43,17 @@ _NOT_QUEUES = {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """How a worker works. ``queues`` empty: all there are. ``grace``: how long a stop waits for tries."""
+    """How a worker works.
+
+    ``queues`` empty: all there are. ``grace``: how long a stop waits for tries. ``hook_timeout``: how long
+    one call of a hook may take.
+    """
 
     concurrency: int = 50
     threads: int = 32
     lease: timedelta = timedelta(seconds=30)
     grace: timedelta = timedelta(seconds=25)
+    hook_timeout: timedelta = timedelta(seconds=30)
     queues: tuple[str, ...] = ()
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
@@ -63,9 +70,14 @@ class Try:
     #: Whether the task has run at all: canceled before, it would end without an outcome.
     has_begun: bool = False
     stopped_at: float | None = None
+    #: Whether only the hooks of its end still run.
+    is_ending: bool = False
 
     def stop(self, outcome: Stopped | Returned) -> None:
         """Ask the handler to end; ``outcome`` is what it then counts as."""
+        if self.is_ending and isinstance(outcome, Stopped):
+            # Too late to cancel it: what it came to is known.
+            return
         self.interruption.set(outcome)
         self.context.cancel()
         if self.task is not None and self.has_begun:
@@ -92,6 +104,7 @@ class Worker:
         self._schedule = schedule
         self._completer = Completer(parts)
         self._threads = self._make_threads()
+        self._caller = self._make_caller()
         self._tries: dict[UUID, Try] = {}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -105,6 +118,9 @@ class Worker:
 
     def _make_threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.options.threads, thread_name_prefix="adapter-job")
+
+    def _make_caller(self) -> Caller:
+        return Caller(self._threads, self.options.hook_timeout, self._observers.counts)
 
     @property
     def running(self) -> int:
@@ -125,6 +141,7 @@ class Worker:
         if self._heartbeat is not None:
             # It fell and starts again; its threads ended with it.
             self._threads = self._make_threads()
+            self._caller = self._make_caller()
         await self._register()
         loop = asyncio.get_running_loop()
         self._heartbeat = Heartbeat(
@@ -280,7 +297,11 @@ class Worker:
                 outcome = Stopped("canceled")
             else:
                 self._observers.started(current.job)
-                outcome = await run_try(definition, current.context, current.interruption, self._threads)
+                outcome = await run_try(definition, current.context, current.interruption, self._caller)
+                if definition.hooks is not None and definition.hooks.watches_ends:
+                    current.is_ending = True
+                    done = Done(current.job, current.lease, outcome)
+                    await end_try(done, definition, current.context, self._registry, self._caller)
         except asyncio.CancelledError:
             # Stopped before its handler was reached.
             outcome = current.interruption.outcome or Returned("the worker was stopped")

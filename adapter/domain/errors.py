@@ -35,7 +35,8 @@
     │   └── MalformedEventError        malformed_event
     └── JobControl                     job_control          raised by handlers, on purpose
         ├── AbortJobError              abort                do not retry
-        └── RetryJobError              retry                retry at a given time
+        ├── RetryJobError              retry                retry at a given time
+        └── SnoozeJobError             snooze               later, and no attempt is spent
 """
 
 from __future__ import annotations
@@ -302,10 +303,38 @@ class AbortJobError(JobControl):
 
 
 class RetryJobError(JobControl):
-    """Retry after ``delay`` instead of the policy's backoff. The attempt is spent."""
+    """Retry after ``delay`` or ``at`` a time, instead of the policy's backoff. The attempt is spent.
+
+    Raises:
+        InvalidArgumentError: not exactly one of the two is given, or ``at`` has no time zone.
+    """
 
     code = "retry"
 
-    def __init__(self, message: str, *, delay: timedelta) -> None:
+    def __init__(self, message: str, *, delay: timedelta | None = None, at: datetime | None = None) -> None:
         super().__init__(message)
+        if (delay is None) == (at is None):
+            msg = "Say when to retry: either delay= or at=."
+            raise InvalidArgumentError(msg)
+        if at is not None and at.tzinfo is None:
+            msg = "The time to retry at must have a time zone."
+            raise InvalidArgumentError(msg)
+        self.delay = delay
+        self.at = at
+
+
+class SnoozeJobError(JobControl):
+    """Give the job back until ``delay`` is over. No attempt is spent; the task's ``max_snoozes`` bounds it.
+
+    Raises:
+        InvalidArgumentError: ``delay`` is negative.
+    """
+
+    code = "snooze"
+
+    def __init__(self, message: str = "", *, delay: timedelta) -> None:
+        super().__init__(message)
+        if delay.total_seconds() < 0:
+            msg = "A job cannot be snoozed into the past."
+            raise InvalidArgumentError(msg)
         self.delay = delay

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -48,11 +48,16 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Errored:
-    """The handler raised. ``retry_after`` None means: by the policy."""
+    """The handler raised. Neither ``retry_after`` nor ``retry_at``: by the policy.
+
+    ``raised`` is the exception itself, where it was raised in this process.
+    """
 
     error: dict[str, Any]
     retryable: bool = True
     retry_after: timedelta | None = None
+    retry_at: datetime | None = None
+    raised: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,15 @@ class Returned:
     runnable: bool = True
 
 
-TryOutcome: TypeAlias = Succeeded | Errored | TimedOut | Stopped | Returned
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    """The handler put its job off for ``delay``; no attempt is spent."""
+
+    delay: timedelta
+    reason: str = ""
+
+
+TryOutcome: TypeAlias = Succeeded | Errored | TimedOut | Stopped | Returned | Snoozed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

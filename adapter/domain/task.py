@@ -102,6 +102,14 @@ class TaskPolicy:
     on_rejected: str | None = None
     hash_by: str = "tag"
     remote_delay: bool = False
+    max_snoozes: int | None = 1000
+    retry_on: tuple[type[BaseException], ...] | None = None
+    abort_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_snoozes is not None and self.max_snoozes < 0:
+            msg = f"Task {self.id!r}: max_snoozes cannot be negative."
+            raise TaskDefinitionError(msg)
 
     @property
     def default_executor(self) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -70,7 +70,10 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivingBack:
-    """A try that leaves its job open: retried after ``delay``, or returned unspent."""
+    """A try that leaves its job open: retried or snoozed until ``delay`` is over or ``at``, or returned.
+
+    ``kind`` is the event it leaves; ``snoozed`` is counted on the row.
+    """
 
     job_id: UUID
     epoch: int
@@ -78,6 +81,8 @@ class GivingBack:
     kind: str
     error: dict[str, Any] | None = None
     delay: timedelta | None = None
+    at: datetime | None = None
+    reason: str | None = None
     unspent: bool = False
     waits_for_executor: bool = False
 
@@ -86,7 +91,7 @@ _GIVEN: LiteralString = """
 WITH want AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(
     id uuid, epoch int, worker_id uuid, claim_number bigint, new_status text, new_result jsonb, new_error jsonb,
-    kind text, delay interval, unspent boolean, waits boolean)
+    kind text, delay interval, at timestamptz, reason text, unspent boolean, waits boolean)
 ), held AS MATERIALIZED (
   SELECT o.id FROM {s}.worker_jobs_open o JOIN want w USING (id)
   WHERE o.epoch = w.epoch AND o.worker_id = w.worker_id AND o.claim_number = w.claim_number
@@ -114,22 +119,26 @@ _GIVE_BACK: LiteralString = (
     _GIVEN
     + """, back AS (
   UPDATE {s}.worker_jobs_open o SET
-    status = CASE WHEN w.waits THEN 'WAITING' WHEN w.delay > interval '0' THEN 'DELAYED' ELSE 'QUEUED' END,
+    status = CASE WHEN w.waits THEN 'WAITING' WHEN COALESCE(w.at, now() + w.delay) > now() THEN 'DELAYED'
+      ELSE 'QUEUED' END,
     waiting_for = CASE WHEN w.waits THEN 'executor' END,
-    due = CASE WHEN w.delay > interval '0' THEN now() + w.delay ELSE o.due END,
+    due = CASE WHEN COALESCE(w.at, now() + w.delay) > now() THEN COALESCE(w.at, now() + w.delay) ELSE o.due END,
     attempt = o.attempt - w.unspent::int,
     -- Without a handler nothing began, so its time to live still counts.
     started = CASE WHEN w.waits AND o.attempt = 1 THEN NULL ELSE o.started END,
     error = COALESCE(w.new_error, o.error),
+    extra = CASE WHEN w.kind = 'snoozed' THEN COALESCE(o.extra, '{}')
+      || jsonb_build_object('snoozes', COALESCE((o.extra ->> 'snoozes')::int, 0) + 1) ELSE o.extra END,
     seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
   FROM held JOIN want w USING (id)
   WHERE o.id = held.id AND NOT o.cancel_requested
     AND o.epoch = w.epoch AND o.worker_id = w.worker_id AND o.claim_number = w.claim_number
-  RETURNING o.id, o.epoch, o.queue, w.kind, w.new_error, w.delay
+  RETURNING o.id, o.epoch, o.queue, o.extra, w.kind, w.new_error, w.delay, w.at, w.reason
 ), noted AS (
   INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
   SELECT id, epoch, kind, jsonb_strip_nulls(jsonb_build_object(
-    'error', new_error -> 'name', 'delay_s', extract(epoch FROM delay))) FROM back
+    'error', new_error -> 'name', 'delay_s', extract(epoch FROM delay), 'at', at, 'reason', reason,
+    'count', CASE WHEN kind = 'snoozed' THEN extra -> 'snoozes' END)) FROM back
 )
 SELECT id, queue FROM back
 """
@@ -185,6 +194,8 @@ async def give_back(conn: Connection, schema: Schema, tries: Sequence[GivingBack
             "kind": each.kind,
             "new_error": each.error,
             "delay": f"{each.delay.total_seconds():.6f} seconds" if each.delay else None,
+            "at": each.at.isoformat() if each.at else None,
+            "reason": each.reason,
             "unspent": each.unspent,
             "waits": each.waits_for_executor,
         }
