@@ -19,7 +19,6 @@ from adapter.core.fence import StartFence
 from adapter.core.flags import FlagSource
 from adapter.core.hooks import HookPoints
 from adapter.core.inbox import Inbox
-from adapter.core.lifecycle import LifecycleSender
 from adapter.core.loops import Loop, Loops
 from adapter.core.maintenance import Maintenance
 from adapter.core.outcomes import Observers
@@ -42,13 +41,15 @@ from adapter.domain.errors import (
 from adapter.domain.job import LOCAL
 from adapter.domain.routing import EVERY_TASK
 from adapter.executors.base import Executor, ExecutorSet
-from adapter.executors.trigger_dev import TriggerDev
 from adapter.settings import Settings
-from adapter.store import migrate
+from adapter.store import revisions
 from adapter.store.database import Database, DatabaseConfig
 from adapter.store.insights import Insights
 from adapter.store.packets import PacketStore
 from adapter.store.wakeup import FLAGS, Listener, Notifier
+
+if TYPE_CHECKING:
+    from adapter.core.lifecycle import LifecycleSender
 
 logger = logging.getLogger("adapter")
 
@@ -111,6 +112,8 @@ class Assembly(HookPoints[Any, Any], ABC):
         key = self.settings.trigger_secret_key
         if key is None:
             return []
+        from adapter.executors.trigger_dev import TriggerDev  # noqa: PLC0415 - HTTP, only where it is used
+
         secret = key.get_secret_value()
         if any(word in secret.lower() for word in _PLACEHOLDERS):
             logger.warning("TRIGGER_SECRET_KEY is a placeholder: the executor 'trigger' is off")
@@ -250,10 +253,8 @@ class Assembly(HookPoints[Any, Any], ABC):
             return f"The schema {self.database.schema.name!r} is empty. Run `adapter db upgrade`."
         rows = await self.database.fetch("SELECT version_num FROM {s}.alembic_version")
         revision = rows[0]["version_num"] if rows else None
-        if revision is None or revision < migrate.head():
-            return (
-                f"The schema is at {revision}, this version needs {migrate.head()}. Run `adapter db upgrade`."
-            )
+        if revision is None or revision < revisions.head():
+            return f"The schema is at {revision}, this version needs {revisions.head()}. Run `adapter db upgrade`."
         return None
 
     async def close(self) -> None:
@@ -337,6 +338,8 @@ class Assembly(HookPoints[Any, Any], ABC):
         if secret is None:
             msg = "ADAPTER_LIFECYCLE_URL is set without ADAPTER_LIFECYCLE_SECRET: nobody could believe the events."
             raise ConfigurationError(msg)
+        from adapter.core.lifecycle import LifecycleSender  # noqa: PLC0415 - HTTP, only where it is used
+
         return LifecycleSender(url, secret.get_secret_value(), self.clock)
 
     def worker(self, **options: Any) -> Worker:

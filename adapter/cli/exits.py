@@ -85,10 +85,7 @@ def _of_the_database(error: Exception) -> Told | None:
     if "psycopg" not in sys.modules:
         return None
     import psycopg
-    from psycopg_pool import PoolTimeout
 
-    if isinstance(error, PoolTimeout):
-        return Told("The database did not answer in time.", "store", ExitCode.FAILURE)
     if not isinstance(error, psycopg.Error):
         return None
     # Only the first words: the rest can quote rows.

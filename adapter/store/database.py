@@ -6,9 +6,7 @@ hot path pays neither an ORM nor a greenlet (docs/decisions/0001-plain-sql-on-ps
 
 from __future__ import annotations
 
-import asyncio
 import os
-import select
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ import psycopg
 from psycopg import AsyncConnection, IsolationLevel, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from adapter.domain.errors import DatabaseUnavailableError, NotOpenError, StoreError
+from adapter.store.pool import Pool, Pooled
 
 Connection: TypeAlias = AsyncConnection[DictRow]
 Parameters: TypeAlias = Mapping[str, Any]
@@ -34,9 +32,8 @@ _CONNECTION = {
     "keepalives_count": "3",
 }
 
-#: How long a connection that was alive is taken for alive while its socket is silent: a network that dies
-#: in silence is not noticed there.
-_BELIEVED_S = 5.0
+#: How long a call waits for a connection.
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +99,6 @@ class Schema:
         return f"{self.name}_wakeup"[:63]
 
 
-class _Pooled(AsyncConnection[DictRow]):
-    """A connection of the pool, which remembers when it last was seen alive."""
-
-    seen_at = 0.0
-
-
-async def _check(conn: _Pooled) -> None:
-    """Refuse a connection that died while it was idle.
-
-    A server that goes says so, and an idle connection has nothing else to say: as long as there is nothing
-    to read, one that was used just now is believed without a round trip.
-    """
-    now = asyncio.get_running_loop().time()
-    if now - conn.seen_at > _BELIEVED_S or _has_something_to_say(conn):
-        await conn.execute("SELECT 1")
-    conn.seen_at = now
-
-
-def _has_something_to_say(conn: _Pooled) -> bool:
-    poll = select.poll()
-    poll.register(conn.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
-
-
 async def _set_up(conn: Connection) -> None:
     """Whatever the server's defaults are: our transactions are READ COMMITTED, and commits are flushed."""
     await conn.set_isolation_level(IsolationLevel.READ_COMMITTED)
@@ -143,30 +116,15 @@ class Database:
     def __init__(self, config: DatabaseConfig) -> None:
         self.config = config
         self.schema = Schema(config.schema)
-        self._pool: AsyncConnectionPool[_Pooled] | None = None
+        self._pool: Pool | None = None
         self._owner = 0
 
     async def open(self) -> None:
         """Open the pool. Connections are made as they are needed."""
-        if self._pool is not None:
+        if self._pool is not None and self._owner == os.getpid():
             return
-        self._pool = AsyncConnectionPool(
-            self.config.conninfo,
-            connection_class=_Pooled,
-            kwargs={
-                "autocommit": True,
-                "row_factory": dict_row,
-                "prepare_threshold": self.config.prepare_threshold,
-            },
-            min_size=0,
-            max_size=self.config.pool_size,
-            timeout=10,
-            open=False,
-            configure=_set_up_pooled if self.config.transaction_pooler else _set_up,
-            check=None if self.config.transaction_pooler else _check,
-            name=self.config.application,
-        )
-        await self._pool.open()
+        pooled = self.config.transaction_pooler
+        self._pool = Pool(self._pooled, size=self.config.pool_size, timeout=_PATIENCE_S, check=not pooled)
         self._owner = os.getpid()
 
     async def close(self) -> None:
@@ -174,6 +132,20 @@ class Database:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             await pool.close()
+
+    async def _pooled(self) -> Pooled:
+        conn = await Pooled.connect(
+            self.config.conninfo,
+            autocommit=True,
+            row_factory=dict_row,
+            prepare_threshold=self.config.prepare_threshold,
+        )
+        try:
+            await (_set_up_pooled if self.config.transaction_pooler else _set_up)(conn)
+        except BaseException:
+            await conn.close()
+            raise
+        return conn
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
@@ -185,10 +157,14 @@ class Database:
         """
         if self._pool is None or self._owner != os.getpid():
             raise NotOpenError
+        pool = self._pool
         try:
-            async with self._pool.connection() as conn:
+            conn = await pool.get()
+            try:
                 yield conn
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+            finally:
+                await pool.put(conn)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             # libpq's message may quote the address; the class of the error says enough.
             msg = f"PostgreSQL cannot be used right now ({type(error).__name__})."
             raise DatabaseUnavailableError(msg) from error

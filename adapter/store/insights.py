@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import functools
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
-    Select,
-    Table,
-    Text,
-    and_,
-    cast,
-    null,
-    select,
-    true,
-    tuple_,
-    union_all,
-)
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-
 from adapter.domain.errors import InvalidArgumentError
-from adapter.domain.job import OPEN, TERMINAL, Job, JobStatus, executor_name
+from adapter.domain.job import Job, JobStatus
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.rows import job_from_row
-from adapter.store.tables import metadata_for
 
-_DIALECT = PGDialect_psycopg()
+if TYPE_CHECKING:
+    from adapter.store.job_lists import JobLists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +66,13 @@ class Insights:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        tables = metadata_for(schema.name).tables
-        self._open = tables[f"{schema.name}.worker_jobs_open"]
-        self._finished = tables[f"{schema.name}.worker_jobs_finished"]
+
+    @functools.cached_property
+    def lists(self) -> JobLists:
+        """The statements of lists."""
+        from adapter.store.job_lists import JobLists  # noqa: PLC0415 - SQLAlchemy, only when something is listed
+
+        return JobLists(self._schema)
 
     async def list_jobs(self, conn: Connection, wanted: JobFilter) -> JobPage:
         """Return one page of jobs, newest first.
@@ -95,9 +83,7 @@ class Insights:
         if not 1 <= wanted.limit <= 100:
             msg = "limit must be from 1 to 100."
             raise InvalidArgumentError(msg)
-        statement = self.list_statement(wanted)
-        compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-        cursor = await conn.execute(str(compiled).encode(), compiled.params)
+        cursor = await conn.execute(*self.lists.compiled(wanted))
         rows = [job_from_row(row) for row in await cursor.fetchall()]
         more = len(rows) > wanted.limit
         rows = rows[: wanted.limit]
@@ -112,64 +98,6 @@ class Insights:
             _cursor(rows[0]) if rows and has_previous else None,
         )
 
-    def list_statement(self, wanted: JobFilter) -> Select[Any]:
-        """Return the statement behind `list_jobs`: each table gives its own newest, then they are merged."""
-        parts: list[Select[Any]] = []
-        statuses = set(wanted.statuses)
-        for table, has in ((self._open, OPEN), (self._finished, TERMINAL)):
-            if not statuses or statuses & has:
-                parts.append(self._part(table, wanted, statuses & has))
-        merged = union_all(*(part.subquery().select() for part in parts)).subquery("jobs")
-        order = (merged.c.created_at, merged.c.id)
-        ordered = order if wanted.before is not None else tuple(column.desc() for column in order)
-        return select(merged).order_by(*ordered).limit(wanted.limit + 1)
-
-    def _part(self, table: Table, wanted: JobFilter, statuses: set[JobStatus]) -> Select[Any]:
-        c = table.c
-        conditions: list[ColumnElement[bool]] = []
-        if statuses:
-            conditions.append(c.status.in_(sorted(statuses)))
-        for column, values in (
-            ("type", wanted.types),
-            ("executor", tuple(executor_name(name) for name in wanted.executors)),
-            ("queue", wanted.queues),
-        ):
-            if values:
-                conditions.append(c[column].in_(values))
-        if wanted.tags:
-            conditions += [c.tags.is_not(None), c.tags.op("&&")(cast(list(wanted.tags), ARRAY(Text)))]
-        for column in ("tag", "user_id", "schedule_id", "batch_id"):
-            value = getattr(wanted, column)
-            if value is not None:
-                conditions.append(c[column] == value)
-        if wanted.created_from is not None:
-            conditions.append(c.created_at >= wanted.created_from)
-        if wanted.created_to is not None:
-            conditions.append(c.created_at <= wanted.created_to)
-        place = tuple_(c.created_at, c.id)
-        backward = wanted.before is not None
-        cursor = wanted.before or wanted.after
-        if cursor is not None:
-            at = tuple_(*_place(cursor))
-            conditions.append(place > at if backward else place < at)
-        order = (c.created_at, c.id) if backward else (c.created_at.desc(), c.id.desc())
-        statement: Select[Any] = select()
-        return (
-            statement.add_columns(*self._columns(table))
-            .where(and_(true(), *conditions))
-            .order_by(*order)
-            .limit(wanted.limit + 1)
-        )
-
-    def _columns(self, table: Table) -> list[Any]:
-        shared = [column.name for column in self._finished.c if column.name in self._open.c]
-        only = ("waiting_for", "finished", "success", "result", "remove_at")
-        columns: list[Any] = [table.c[name] for name in shared]
-        for name in only:
-            kind = (self._open.c if name in self._open.c else self._finished.c)[name].type
-            columns.append(table.c[name] if name in table.c else null().cast(kind).label(name))
-        return columns
-
     async def events(self, conn: Connection, job_id: UUID) -> list[JobEvent]:
         """Return the history of a job, oldest first. A job that just ran has none."""
         rows = await fetch(
@@ -183,12 +111,3 @@ class Insights:
 
 def _cursor(job: Job) -> str:
     return base64.urlsafe_b64encode(f"{job.created_at.isoformat()}|{job.id}".encode()).decode()
-
-
-def _place(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        at, _, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
-        return datetime.fromisoformat(at), UUID(job_id)
-    except (ValueError, binascii.Error) as error:
-        msg = "This cursor is none of ours."
-        raise InvalidArgumentError(msg) from error

@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,16 +13,16 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, pool
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from adapter.domain.errors import SchemaError
 from adapter.store.database import DatabaseConfig
+from adapter.store.revisions import head, scripts
 from adapter.store.tables import metadata_for
 
-_INSTALLED = Path(__file__).parents[1] / "_alembic"
-_CHECKOUT = Path(__file__).parents[2] / "alembic"
+__all__ = ["check", "comparison", "current", "downgrade", "head", "upgrade"]
+
 #: Alembic hands its context to a migration through a global of the process.
 _ONE_THREAD = threading.Lock()
 
@@ -54,15 +53,6 @@ def current(url: str, schema: str = "adapter") -> str | None:
     """Return the schema's revision, None when it was never made."""
     with _connected(url, schema) as connection:
         return _current(connection, schema)
-
-
-def head() -> str:
-    """Return the revision this version of the adapter needs."""
-    found = ScriptDirectory.from_config(_config(None, "adapter")).get_current_head()
-    if found is None:
-        msg = "The migrations are missing from this installation. Install the package again."
-        raise SchemaError(msg)
-    return found
 
 
 def check(url: str, schema: str = "adapter") -> list[str]:
@@ -101,7 +91,7 @@ def _current(connection: Connection, schema: str) -> str | None:
 
 def _config(connection: Connection | None, schema: str) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT))
+    config.set_main_option("script_location", str(scripts()))
     config.attributes.update(connection=connection, schema=schema)
     return config
 

@@ -35,13 +35,17 @@ INBOX = "!inbox"
 
 
 class Notifier:
-    """Collects what happened in this process and tells the others, soon and seldom."""
+    """Collects what happened in this process and tells the others, soon and seldom.
+
+    Over a connection of its own, made with the first poke: nobody who schedules or claims waits for it.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
         self._topics: set[str] = set()
         self._task: asyncio.Task[None] | None = None
+        self._conn: Connection | None = None
         self._local: list[Callable[[set[str]], None]] = []
 
     def subscribe(self, listener: Callable[[set[str]], None]) -> None:
@@ -63,18 +67,35 @@ class Notifier:
         while self._topics:
             topics, self._topics = self._topics, set()
             try:
-                await self._database.fetch(*notification(self._database.schema, topics))
+                conn = await self._connection()
+                await fetch(conn, self._database.schema, *notification(self._database.schema, topics))
             except (psycopg.Error, AdapterError) as error:
                 # A hint that was lost is found by the poll.
                 logger.debug("a notification was not sent: %s", type(error).__name__)
+                await self._hang_up()
                 return
             await self._clock.sleep(_QUIET_S)
 
+    async def _connection(self) -> Connection:
+        if self._conn is None or self._conn.closed:
+            self._conn = await self._database.connect(f"{self._database.config.application} notify")
+            if not self._database.config.transaction_pooler:
+                # A NOTIFY holds a lock of the whole server until its commit: that must not wait for the
+                # disk, and a hint that a crash loses is found by the poll.
+                await self._conn.execute("SET synchronous_commit = off")
+        return self._conn
+
+    async def _hang_up(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            await conn.close()
+
     async def drain(self) -> None:
-        """Wait until what was poked is sent."""
+        """Wait until what was poked is sent, and close the connection."""
         if self._task is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        await self._hang_up()
 
 
 def notification(schema: Schema, topics: set[str]) -> tuple[LiteralString, dict[str, str]]:

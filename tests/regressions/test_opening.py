@@ -25,7 +25,7 @@ async def test_closing_ends_everything_though_the_last_notification_cannot_be_se
         async def unavailable(*_: Any) -> Any:
             raise DatabaseUnavailableError("gone")
 
-        monkeypatch.setattr(adapter.database, "fetch", unavailable)
+        monkeypatch.setattr(adapter.database, "connect", unavailable)
         adapter.notifier.poke("default")
     assert adapter.database._pool is None
     assert adapter.notifier._task is not None

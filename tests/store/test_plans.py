@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 from psycopg import sql
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from adapter import JobFilter, JobStatus
 from adapter.store import claims, inbox, limited_claims, migrate, outbox, processes, remote_runs, upkeep
-from adapter.store.insights import Insights
+from adapter.store.job_lists import JobLists
 from tests.rig import Rig, new_id, rigged
 
 BIG = ("worker_jobs_open", "worker_jobs_finished", "remote_runs", "job_keys", "webhook_inbox")
@@ -179,8 +178,7 @@ async def test_the_plan_of(big: Rig, name: str) -> None:
 async def test_a_list_reads_no_finished_partition_from_end_to_end(
     big: Rig, wanted: JobFilter, index: str
 ) -> None:
-    statement = Insights(big.schema).list_statement(wanted)
-    compiled = statement.compile(dialect=PGDialect_psycopg(), compile_kwargs={"render_postcompile": True})
-    used, scanned = await _plan(big, str(compiled), compiled.params)
+    statement, parameters = JobLists(big.schema).compiled(wanted)
+    used, scanned = await _plan(big, statement.decode(), parameters)
     assert not {each for each in scanned if each.startswith("worker_jobs_finished")}
     assert any(index in name for name in used)
