@@ -102,6 +102,7 @@ def job_sheet(job: Job, events: Sequence[JobEvent], now: datetime) -> list[Rende
         ("key", job.concurrency_key),
         ("priority", job.priority or None),
         ("attempt", f"{job.attempt} of {job.max_attempts}"),
+        ("progress", _progress(job)),
         ("tag", job.tag),
         ("labels", ", ".join(job.tags) or None),
         ("user", job.user_id),
@@ -137,6 +138,15 @@ def job_sheet(job: Job, events: Sequence[JobEvent], now: datetime) -> list[Rende
             Padding(output.table(("AT", "EPOCH", "WHAT", "WHO", "DETAIL"), rows), (0, 0, 0, 2)),
         ]
     return [Group(*parts)]
+
+
+def _progress(job: Job) -> str | None:
+    said: Any = (job.metadata or {}).get("progress")
+    match said:
+        case {"value": float() | int() as value, **rest}:
+            return f"{value:.0%} {rest.get('message') or ''}".rstrip()
+        case _:
+            return None
 
 
 def _when(at: datetime | None, now: datetime) -> str | None:

@@ -29,6 +29,7 @@ from adapter.domain.outcome import (
 from adapter.domain.task import RetryPolicy
 from adapter.store.claims import Ending, GivingBack, finish, finish_unseen, give_back
 from adapter.store.database import Connection
+from adapter.store.job_metadata import MetadataPatch, write_metadata
 from adapter.store.wakeup import FINISHED
 
 logger = logging.getLogger("adapter.worker")
@@ -45,6 +46,8 @@ class Done:
     job: Job
     lease: Lease
     outcome: TryOutcome
+    #: What its handler said last, to be written before the outcome.
+    metadata: MetadataPatch | None = None
 
 
 def plan_write(  # noqa: PLR0911 - one return per way a try can end
@@ -208,7 +211,12 @@ class Completer:
         plans = [plan_write(done, self._registry) for done in batch]
         endings = [plan for plan in plans if isinstance(plan, Ending)]
         returns = [plan for plan in plans if isinstance(plan, GivingBack)]
-        async with self._database.connection() as conn:
+        patches = [done.metadata for done in batch if done.metadata is not None]
+        # In one transaction with the outcome: an older patch on its way cannot come in between.
+        lend = self._database.transaction if patches else self._database.connection
+        async with lend() as conn:
+            if patches:
+                await write_metadata(conn, self._database.schema, patches, [done.job.id for done in batch])
             ended = await self._end(conn, endings)
             stale = len(endings) - ended
             if returns:

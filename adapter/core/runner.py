@@ -52,6 +52,10 @@ async def run_try(  # noqa: PLR0911 - one return per way a try can end
             else:
                 call = functools.partial(_call, definition, payload, context, caller)
                 result = await within(definition.hooks, payload, context, caller, call)
+        if limit.expired():
+            # It was told to end, and went on to a result: too late is too late.
+            context.cancel()
+            return interruption.outcome or _too_long(duration)
         return Succeeded(definition.dump_result(result))
     except asyncio.CancelledError as error:
         context.cancel()
@@ -65,12 +69,14 @@ async def run_try(  # noqa: PLR0911 - one return per way a try can end
         context.cancel()
         if duration is None or limit is None or not limit.expired():
             return interruption.outcome or await judge(error, definition, payload, context, caller)
-        return TimedOut(_too_long(duration))
+        return _too_long(duration)
     except InvalidPayloadError as error:
         return Errored({"name": "InvalidPayloadError", "message": str(error)}, retryable=False)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+        if limit is not None and limit.expired():
+            return interruption.outcome or _too_long(duration)
         return interruption.outcome or await judge(error, definition, payload, context, caller)
 
 
@@ -79,9 +85,10 @@ def _is_being_canceled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _too_long(duration: timedelta) -> dict[str, Any]:
-    seconds = duration.total_seconds()
-    return {"name": "TimedOut", "message": f"It ran longer than its max_duration of {seconds:g} s."}
+def _too_long(duration: timedelta | None) -> TimedOut:
+    seconds = duration.total_seconds() if duration else 0
+    message = f"It ran longer than its max_duration of {seconds:g} s."
+    return TimedOut({"name": "TimedOut", "message": message})
 
 
 async def _call(

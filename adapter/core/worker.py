@@ -22,6 +22,7 @@ from adapter.core.completion import Completer, Done
 from adapter.core.context import JobContext
 from adapter.core.ending import end_try
 from adapter.core.heartbeat import FENCE_AT, Heartbeat
+from adapter.core.metadata_writer import MetadataWriter
 from adapter.core.parts import Parts
 from adapter.core.registry import TaskDefinition
 from adapter.core.runner import Interruption, run_try
@@ -103,6 +104,7 @@ class Worker:
         self._clock = parts.clock
         self._schedule = schedule
         self._completer = Completer(parts)
+        self._metadata = MetadataWriter(parts)
         self._threads = self._make_threads()
         self._caller = self._make_caller()
         self._tries: dict[UUID, Try] = {}
@@ -275,8 +277,9 @@ class Worker:
         self._wake.set()
 
     def _begin(self, jobs: Sequence[Job], lease: Lease) -> int:
+        make_metadata = functools.partial(self._metadata.of, lease)
         for job in jobs:
-            current = Try(job, lease, JobContext(job, self._schedule))
+            current = Try(job, lease, JobContext(job, self._schedule, make_metadata))
             self._tries[job.id] = current
             if self._fenced:
                 # The lease was lost while we claimed: others may take the job before we notice.
@@ -309,7 +312,7 @@ class Worker:
             self._tries.pop(current.job.id, None)
             if self._room() * 2 >= self.options.concurrency or not self._tries:
                 self._wake.set()
-        await self._completer.put(Done(current.job, current.lease, outcome))
+        await self._completer.put(Done(current.job, current.lease, outcome, current.context.close()))
 
     def cancel_tries(self, job_ids: Sequence[UUID]) -> None:
         """Stop these jobs: somebody canceled them. Said with every beat, it interrupts once per grace."""

@@ -36,7 +36,8 @@
     └── JobControl                     job_control          raised by handlers, on purpose
         ├── AbortJobError              abort                do not retry
         ├── RetryJobError              retry                retry at a given time
-        └── SnoozeJobError             snooze               later, and no attempt is spent
+        ├── SnoozeJobError             snooze               later, and no attempt is spent
+        └── JobInterruptedError        interrupted          it is to stop, and stops
 """
 
 from __future__ import annotations
@@ -338,3 +339,12 @@ class SnoozeJobError(JobControl):
             msg = "A job cannot be snoozed into the past."
             raise InvalidArgumentError(msg)
         self.delay = delay
+
+
+class JobInterruptedError(JobControl):
+    """The job is to stop: canceled, out of time, or its worker stops. Raised by ``ctx.raise_if_canceled()``."""
+
+    code = "interrupted"
+
+    def __init__(self, job_id: object) -> None:
+        super().__init__(f"Job {job_id} is to stop.")

@@ -253,3 +253,18 @@ async def test_a_catch_error_that_hangs_costs_its_time_and_not_the_outcome(datab
 def test_a_bound_below_zero_is_refused() -> None:
     with pytest.raises(TaskDefinitionError, match="max_snoozes"):
         Adapter().task("task", max_snoozes=-1)(print)
+
+
+async def test_the_bound_of_snoozes_holds_for_a_handler_without_a_context(database_url: str) -> None:
+    def declare(adapter: Adapter) -> None:
+        @adapter.task("plain", max_snoozes=1)
+        async def plain(payload: Any) -> None:
+            raise SnoozeJobError(delay=timedelta(0))
+
+        del plain
+
+    async with rigged(database_url, declare) as rig:
+        job = await rig.adapter.schedule_job("plain")
+        await rig.work(2)
+        row = await rig.row(job.id)
+        assert (row["status"], row["error"]["name"]) == ("FAILED", "SnoozeLimit")
