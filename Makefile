@@ -10,7 +10,7 @@ WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-all test-quick test-oldest check check-format check-lint check-types check-layers \
-	check-quickstart check-migrations coverage bench lock setup setup-node setup-oldest setup-pgbouncer clean
+	check-quickstart check-migrations coverage bench bench-setup lock setup setup-node setup-oldest setup-pgbouncer clean
 
 help:
 	@echo 'make demo         jobs that move between two executors, and a kill -9, under a minute'
@@ -20,6 +20,7 @@ help:
 	@echo 'make test-oldest  store and core tests on the oldest PostgreSQL there is to be had (14)'
 	@echo 'make coverage     the quick tests, with the branches they miss'
 	@echo 'make bench        the benchmarks'
+	@echo 'make bench-setup  the peers that the benchmarks compare with'
 	@echo 'make lock         write the locks anew (LOCK_OPTIONS=--upgrade: with the newest of everything)'
 	@echo 'make clean        remove all that was made'
 
@@ -105,6 +106,15 @@ demo: setup
 bench: setup
 	$(BIN)/python -m bench
 
+# The peers that the benchmarks compare with. One that cannot be set up is left out, and the benchmarks say so.
+bench-setup: setup
+	-scripts/setup_bench.sh
+	-$(MAKE) --no-print-directory bench/peers/node/node_modules/.package-lock.json
+
+bench/peers/node/node_modules/.package-lock.json: bench/peers/node/package-lock.json .venv/.node
+	scripts/npm_ci.sh $(<D)
+	@touch $@
+
 # requirements.lock is for development; the other two, parts of it, are what the image is built from.
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock' --quiet
@@ -115,6 +125,7 @@ lock:
 	$(COMPILE) --group build --constraints requirements.lock --output-file requirements-build.lock
 
 clean:
-	rm -rf .venv build dist .coverage .coverage.* htmlcov .hypothesis .import_linter_cache .mypy_cache \
-		.pytest_cache .ruff_cache tests/interop/node/node_modules tests/peers/*/node_modules
+	rm -rf .venv .venv-bench build dist .coverage .coverage.* htmlcov .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache tests/interop/node/node_modules tests/peers/*/node_modules \
+		bench/peers/node/node_modules
 	find adapter alembic bench examples scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
+import psutil
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
 
 from adapter import Adapter, JobHandle, JobSpec
 from adapter.domain.signing import sign_standard
 from adapter.executors.trigger_dev import TriggerDev
-from bench.ground import EMPTY, Ground, Sample, Sizes, cpu_s, free_port, peak_mb, until, until_ready
+from bench.contenders import ADAPTER, Contender
+from bench.ground import Ground, Sizes
+from bench.meter import cpu_s
+from bench.processes import StuckError, peak_mb, server
+from bench.raw import SINGLE
+from bench.samples import Sample
 
 _KEY = "tr_dev_bench0123456789"
 _SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBiZW5jaG1hcms="
 _CONNECTIONS = 16
+_BOOT_S = 30.0
+_PATIENCE_S = 120.0
 _ACCEPT_ALL = (
     "WITH now_there AS (UPDATE adapter.worker_jobs_open SET status = 'QUEUED', submit_state = 'accepted',"
     " remote_status = 'QUEUED', remote_environment = %(environment)s, next_try_at = NULL,"
@@ -94,8 +106,12 @@ async def _post_all(requests: list[bytes], port: int) -> None:
             group.create_task(one_connection())
 
 
-async def webhooks(ground: Ground, sizes: Sizes) -> list[Sample]:
-    port = free_port()
+def webhooks(ground: Ground, sizes: Sizes, _: Sequence[Contender]) -> list[Sample]:
+    return asyncio.run(_webhooks(ground, sizes))
+
+
+async def _webhooks(ground: Ground, sizes: Sizes) -> list[Sample]:
+    port = _free_port()
     with ground.database() as url:
         executor = TriggerDev(secret_key=_KEY, api_url="http://127.0.0.1:9")
         async with ground.adapter(url, executors=[executor]) as adapter:
@@ -105,28 +121,53 @@ async def webhooks(ground: Ground, sizes: Sizes) -> list[Sample]:
             "TRIGGER_SECRET_KEY": _KEY,
             "TRIGGER_API_URL": "http://127.0.0.1:9",
         }
-        with ground.process(url, "serve", "--port", str(port), **environ) as server:
-            await until_ready(port)
+        with server(url, ground.folder, "serve", "--port", str(port), **environ) as serving:
+            await _until_ready(port)
             requests = [_request(job_id, port) for job_id in ids]
-            booted = cpu_s(server)
+            booted = cpu_s([serving])
             async with ground.connection(url) as conn:
                 began = time.perf_counter()
                 await _post_all(requests, port)
                 accepted = time.perf_counter() - began
-                await until(conn, EMPTY, server)
+                await _until_none_is_open(conn, serving)
                 applied = time.perf_counter() - began
-            peak, spent = peak_mb(server), cpu_s(server) - booted
+            peak, spent = peak_mb(serving), cpu_s([serving]) - booted
     return [
-        Sample(
-            "webhooks accepted, one server",
-            sizes.webhooks / accepted,
-            "/s",
-            "raw: INSERT and commit, one by one",
-        ),
+        Sample("webhooks accepted, one server", sizes.webhooks / accepted, "/s", of=(SINGLE[1],)),
         Sample("webhooks accepted and applied", sizes.webhooks / applied, "/s"),
-        Sample("webhooks, CPU of the server for both", spent / sizes.webhooks * 1e6, "us each"),
+        Sample("webhooks, CPU of the server for both", spent / sizes.webhooks * 1e6, "µs each"),
         Sample("webhooks, most memory of the server", peak, "MB"),
     ]
+
+
+async def _until_none_is_open(conn: AsyncConnection[DictRow], serving: psutil.Process) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        row = await (await conn.execute(ADAPTER.open_jobs)).fetchone()
+        if row is not None and not row["exists"]:
+            return
+        if time.monotonic() > deadline or serving.status() == psutil.STATUS_ZOMBIE:
+            raise StuckError("jobs stayed open")
+        await asyncio.sleep(0.05)
+
+
+async def _until_ready(port: int) -> None:
+    deadline = time.monotonic() + _BOOT_S
+    async with httpx.AsyncClient(trust_env=False) as client:
+        while time.monotonic() < deadline:
+            try:
+                if (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+    raise StuckError(f"nothing was ready on port {port}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 # ---- reconciliation ------------------------------------------------------------------------------
@@ -161,7 +202,11 @@ class FastRemote(httpx.AsyncBaseTransport):
         return httpx.Response(200, json=run | {"output": {"ok": True}, "payload": {}, "attempts": []})
 
 
-async def reconcile(ground: Ground, sizes: Sizes) -> list[Sample]:
+def reconcile(ground: Ground, sizes: Sizes, _: Sequence[Contender]) -> list[Sample]:
+    return asyncio.run(_reconcile(ground, sizes))
+
+
+async def _reconcile(ground: Ground, sizes: Sizes) -> list[Sample]:
     samples: list[Sample] = []
     for share, status in ((0, "QUEUED"), (100, "COMPLETED")):
         with ground.database() as url:
