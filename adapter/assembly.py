@@ -26,6 +26,7 @@ from adapter.core.parts import Parts
 from adapter.core.reading import Reader
 from adapter.core.reconcile import BUSY, Reconciler
 from adapter.core.registry import Registry
+from adapter.core.retention import Retention
 from adapter.core.scheduling import Scheduler
 from adapter.core.steering import Steering
 from adapter.core.watch import Watch
@@ -70,6 +71,7 @@ _MADE_BY_OPEN = frozenset(
         "notifier",
         "packets",
         "reconciler",
+        "retention",
         "scheduler",
         "steering",
         "watch",
@@ -172,6 +174,7 @@ class Assembly(HookPoints[Any, Any], ABC):
         )
         self.steering = Steering(self._parts, self._flags, self.scheduler)
         self.maintenance = Maintenance(self._parts, timedelta(seconds=self.settings.worker_lease_seconds))
+        self.retention = Retention(self._parts)
         self.watch = Watch(self.database, self.clock)
         self.notifier.subscribe(self._heard)
 
@@ -296,7 +299,8 @@ class Assembly(HookPoints[Any, Any], ABC):
                 self.observers.on_started(sender.started)
                 self.observers.on_finished(sender.finished)
             listener = Listener(self.database, self.clock, self._heard)
-            for each in (self.dispatcher.loop, self.inbox.loop, self.maintenance):
+            upkeep = {"maintenance": self.maintenance.loop, "retention": self.retention.loop}
+            for each in (self.dispatcher.loop, self.inbox.loop, *upkeep.values()):
                 each.resume()
             loops.start(Loop("listen", listener.run))
             if dispatch:
@@ -305,7 +309,8 @@ class Assembly(HookPoints[Any, Any], ABC):
                 loops.start(Loop("inbox", self.inbox.loop.run, self.inbox.loop.stop))
                 loops.start(Loop("reconcile", self._reconcile_forever))
             if sync or work:
-                loops.start(Loop("maintenance", self.maintenance.run, self.maintenance.stop))
+                for name, poller in upkeep.items():
+                    loops.start(Loop(name, poller.run, poller.stop))
             if work:
                 worker = self.worker(**worker_options)
                 self._workers.append(worker)

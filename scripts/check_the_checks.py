@@ -52,6 +52,8 @@ DISPATCH, RECONCILE = "tests/core/test_dispatch.py", "tests/core/test_reconcile.
 KEYS = "tests/store/test_keys_and_tags.py"
 OUTBOX, REPORTS, CLAIMS = "adapter/store/outbox.py", "adapter/store/reports.py", "adapter/store/claims.py"
 LIMITED = "adapter/store/limited_claims.py"
+RESCUING, LIVENESS = "adapter/store/rescuing.py", "adapter/store/liveness.py"
+JUDGING, JUDGE = "adapter/core/judge.py", "tests/unit/test_judge.py"
 TRY_KEY = "WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s"
 BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
@@ -284,10 +286,130 @@ GUARDS = [
     ),
     Guard(
         "silence counts from the server's start",
-        "adapter/store/upkeep.py",
-        "greatest(w.seen_at, pg_postmaster_start_time())",
-        "w.seen_at",
-        "tests/store/test_upkeep.py::test_a_silence_older_than_the_servers_start_counts_from_that_start",
+        RESCUING,
+        "now() > pg_postmaster_start_time() + w.lease",
+        "w.lease IS NOT NULL",
+        "tests/store/test_rescuing.py::test_nobody_is_dead_before_the_server_is_up_for_a_lease",
+    ),
+    Guard(
+        "a verdict falls with the next heartbeat",
+        RESCUING,
+        "extract(epoch FROM w.seen_at)::float8 = j.seen",
+        "j.seen IS NOT NULL",
+        "tests/store/test_rescuing.py::test_a_verdict_falls_with_the_next_heartbeat",
+    ),
+    Guard(
+        "a beat that is being written keeps the jobs",
+        RESCUING,
+        "ORDER BY w.id FOR UPDATE OF w SKIP LOCKED",
+        "ORDER BY w.id",
+        "tests/store/test_rescuing.py::test_a_heartbeat_that_is_being_written_keeps_the_jobs",
+    ),
+    Guard(
+        "an early verdict falls when the lock is held again",
+        RESCUING,
+        "(NOT j.early OR ",
+        "(true OR ",
+        "tests/store/test_rescuing.py::test_an_early_verdict_falls_when_the_lock_is_held_again",
+    ),
+    Guard(
+        "a rescue takes the very claim that was looked at",
+        RESCUING,
+        " AND o.worker_id IS NOT DISTINCT FROM s.worker_id AND o.claim_number IS NOT DISTINCT FROM s.claim_number",
+        "",
+        "tests/regressions/test_rescue.py",
+    ),
+    Guard(
+        "one bad row does not stop a rescue",
+        RESCUING,
+        "    except psycopg.Error as error:\n",
+        "    except psycopg.InterfaceError as error:\n",
+        "tests/store/test_rescuing.py::test_a_row_that_cannot_be_written_costs_the_others_nothing",
+    ),
+    Guard(
+        "jobs that lose a second worker come back apart",
+        RESCUING,
+        "CASE WHEN again THEN",
+        "CASE WHEN again IS NULL THEN",
+        "tests/store/test_rescuing.py::test_jobs_that_lose_a_second_worker_come_back_apart",
+    ),
+    Guard(
+        "lock: a worker that told of none has not lost it",
+        LIVENESS,
+        "w.lock_key IS NOT NULL AND NOT EXISTS",
+        "NOT EXISTS",
+        "tests/store/test_rescuing.py::test_a_worker_that_told_of_no_lock_never_looks_as_if_it_had_lost_one",
+    ),
+    Guard(
+        "lock: only on the backend the connection was opened with",
+        LIVENESS,
+        "CASE WHEN pg_backend_pid() = %(pid)s THEN",
+        "CASE WHEN %(pid)s > 0 THEN",
+        "tests/core/test_heartbeat.py::test_no_lock_is_taken_where_the_backend_is_not_the_connections_own",
+    ),
+    Guard(
+        "lock: never behind a pooler",
+        "adapter/core/heartbeat.py",
+        "None if database.config.transaction_pooler else lock_key",
+        "lock_key",
+        "tests/core/test_heartbeat.py::test_a_worker_that_judges_know_by_no_lock_goes_by_its_lease_alone",
+    ),
+    Guard(
+        "lock: server and connection are older than a lease",
+        LIVENESS,
+        "now() > w.lease + greatest(pg_postmaster_start_time(),",
+        "now() > greatest(pg_postmaster_start_time(),",
+        "tests/store/test_rescuing.py::test_a_look_says_whether_server_and_connection_are_older_than_the_lease",
+    ),
+    Guard(
+        "judge: a young server or connection says nothing",
+        JUDGING,
+        "pulse.lock_is_free and pulse.is_settled",
+        "pulse.lock_is_free",
+        JUDGE,
+    ),
+    Guard("judge: six seconds", JUDGING, "FREE_FOR_S = 6.0", "FREE_FOR_S = 3.0", JUDGE),
+    Guard(
+        "judge: counted from when it first saw the lock free",
+        JUDGING,
+        "now if before.free_since is None else before.free_since",
+        "before.since",
+        JUDGE,
+    ),
+    Guard(
+        "judge: a lock that is held ends the count",
+        JUDGING,
+        "return _Silence(pulse.seen, before.since, None)",
+        "return _Silence(pulse.seen, before.since, before.free_since)",
+        JUDGE,
+    ),
+    Guard(
+        "judge: a heartbeat ends the count",
+        JUDGING,
+        "before is None or before.seen != pulse.seen",
+        "before is None",
+        JUDGE,
+    ),
+    Guard(
+        "judge: a gap in its looks ends all counts",
+        JUDGING,
+        "began - self._looked_at > LONGEST_GAP_S",
+        "began < self._looked_at",
+        JUDGE,
+    ),
+    Guard(
+        "no new try after 4 s without a beat",
+        "adapter/core/heartbeat.py",
+        "not self._is_known_by_lock or self.age < HOLD_AFTER_S",
+        "True",
+        "tests/core/test_heartbeat.py::test_nothing_begins_when_no_beat_got_through_for_four_seconds",
+    ),
+    Guard(
+        "a held worker starts nothing",
+        "adapter/core/worker.py",
+        "self._fenced or (self._heartbeat is not None and not self._heartbeat.may_start)",
+        "self._fenced",
+        "tests/core/test_heartbeat.py",
     ),
     Guard(
         "the second look, in finished",

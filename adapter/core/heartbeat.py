@@ -14,13 +14,17 @@ from psycopg.rows import DictRow, dict_row
 
 from adapter.domain.clock import Clock
 from adapter.store.database import Database
-from adapter.store.processes import BEAT
+from adapter.store.liveness import BEAT, LOCK, lock_key
 
 logger = logging.getLogger("adapter.worker")
 
 #: A worker fences itself when this share of its lease has passed without a beat.
 FENCE_AT = 0.8
+#: A worker that judges know by its lock starts nothing new when no beat got through for so long: 6 s after its
+#: lock went, its jobs are others'.
+HOLD_AFTER_S = 4.0
 _BEATS_PER_LEASE = 6
+_LONGEST_INTERVAL_S = 2.0
 
 
 class Heartbeat:
@@ -50,6 +54,11 @@ class Heartbeat:
         self._soon = threading.Event()
         self._last = clock.monotonic()
         self._lost = False
+        #: None behind a pooler, where a lock of the session would be somebody else's.
+        self._key = None if database.config.transaction_pooler else lock_key(database.schema, worker_id)
+        self._holds_lock = False
+        self._is_known_by_lock = False
+        self._interval = min(lease.total_seconds() / _BEATS_PER_LEASE, _LONGEST_INTERVAL_S)
         self._beating = threading.Thread(target=self._run, name="adapter-heartbeat", daemon=True)
         # A beat that hangs in a network that swallows everything cannot notice that it hangs.
         self._watching = threading.Thread(target=self._watch, name="adapter-lease", daemon=True)
@@ -77,8 +86,12 @@ class Heartbeat:
         """Seconds since the last beat that got through."""
         return self._clock.monotonic() - self._last
 
+    @property
+    def may_start(self) -> bool:
+        """Whether a new try may begin: not while a judge may be about to take our jobs for a dead worker's."""
+        return not self._is_known_by_lock or self.age < HOLD_AFTER_S
+
     def _run(self) -> None:
-        interval = self._lease.total_seconds() / _BEATS_PER_LEASE
         conn: psycopg.Connection[DictRow] | None = None
         while not self._stop.is_set():
             try:
@@ -89,7 +102,7 @@ class Heartbeat:
                 if conn is not None:
                     conn.close()
                 conn = None
-            self._soon.wait(interval if conn is not None else min(interval, 0.5))
+            self._soon.wait(self._interval if conn is not None else min(self._interval, 0.5))
             self._soon.clear()
         if conn is not None:
             conn.close()
@@ -113,13 +126,19 @@ class Heartbeat:
             tcp_user_timeout=seconds * 1000,
         )
         threshold = self._database.config.prepare_threshold
+        self._holds_lock = False
         return psycopg.Connection[DictRow].connect(
             conninfo, autocommit=True, row_factory=dict_row, prepare_threshold=threshold
         )
 
     def _beat(self, conn: psycopg.Connection[DictRow]) -> None:
         began = self._clock.monotonic()
-        row = conn.execute(self._database.schema.sql(BEAT), {"id": self._worker_id}).fetchone()
+        key = self._key if self._holds(conn) else None
+        # From the moment it is sent: that it got through may be what we do not hear.
+        self._is_known_by_lock = self._is_known_by_lock or key is not None
+        parameters = {"id": self._worker_id, "lock_key": key}
+        row = conn.execute(self._database.schema.sql(BEAT), parameters).fetchone()
+        self._is_known_by_lock = key is not None
         if row is None or not row["known"]:
             self._lose()
             return
@@ -129,3 +148,11 @@ class Heartbeat:
         self._last, self._lost = began, False
         if row["canceled"]:
             self._on_canceled(list(row["canceled"]))
+
+    def _holds(self, conn: psycopg.Connection[DictRow]) -> bool:
+        """Take the lock unless this connection has it; an earlier one of ours may still be dying with it."""
+        if self._key is not None and not self._holds_lock:
+            parameters = {"key": self._key, "pid": conn.info.backend_pid}
+            row = conn.execute(self._database.schema.sql(LOCK), parameters).fetchone()
+            self._holds_lock = row is not None and row["locked"]
+        return self._holds_lock

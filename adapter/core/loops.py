@@ -30,11 +30,20 @@ class Loop:
 class Poller:
     """Works as long as there is work, then sleeps until it is woken, but never longer than a second.
 
-    ``work`` returns how much it found to do. Errors of the database are waited out.
+    ``work`` returns how much it found to do. Errors of the database are waited out. ``patience`` says
+    before each sleep how many seconds it may take.
     """
 
-    def __init__(self, name: str, work: Callable[[], Awaitable[int]], clock: Clock, topic: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[int]],
+        clock: Clock,
+        topic: str,
+        patience: Callable[[], float] = lambda: _POLL_S,
+    ) -> None:
         self._name = name
+        self._patience = patience
         self._work = work
         self._clock = clock
         self._topics = {topic, "*"}
@@ -78,7 +87,7 @@ class Poller:
                 found, pause = 0, min(pause * 2, _LONGEST_PAUSE_S / 2)
             if not found and not self._stopping.is_set():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_POLL_S):
+                    async with asyncio.timeout(self._patience()):
                         await self._wake.wait()
 
 

@@ -1,20 +1,23 @@
-"""What has to happen now and then whoever does it: promote, expire, rescue, admit, trim."""
+"""What has to happen now and then whoever does it: promote, expire, rescue."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import timedelta
 
+from adapter.core.judge import Judge
+from adapter.core.loops import Poller
 from adapter.core.parts import Parts
-from adapter.domain.errors import DatabaseUnavailableError
-from adapter.store import processes, retention, upkeep
+from adapter.store import liveness, rescuing, upkeep
+from adapter.store.database import Connection
 from adapter.store.wakeup import DISPATCH, FINISHED
 
 logger = logging.getLogger("adapter.maintenance")
 
 _TICK_S = 1.0
-_RETENTION_S = 900.0
+_SHORTEST_SLEEP_S = 0.005
+#: How often the workers are looked at, and how often the jobs of those that nobody knows.
+_LOOK_S, _LOOK_FOR_UNKNOWN_S = 0.9, 5.0
 
 
 class Maintenance:
@@ -26,63 +29,50 @@ class Maintenance:
         self._observers = parts.observers
         self._clock = parts.clock
         self._lease = lease
-        self._stopping = asyncio.Event()
-        self._retained_at: float | None = None
+        self._judge = Judge(parts.clock)
+        self._looked_at = self._looked_for_unknown_at = -_LOOK_FOR_UNKNOWN_S
+        self._sleep_s = _TICK_S
+        self.loop = Poller("upkeep", self._work, parts.clock, "*", lambda: self._sleep_s)
 
-    def stop(self) -> None:
-        """Return from `run`."""
-        self._stopping.set()
+    async def run_once(self) -> int:
+        """Do everything that is due; returns how many jobs were moved."""
+        self._looked_at = self._looked_for_unknown_at = -_LOOK_FOR_UNKNOWN_S
+        return await self._work()
 
-    def resume(self) -> None:
-        """Let `run` run again after a `stop`."""
-        self._stopping.clear()
-
-    async def run(self) -> None:
-        """Tick until `stop`, sleeping until the next job is due but never longer than a second."""
-        while not self._stopping.is_set():
-            wait = _TICK_S
-            try:
-                await self.run_once()
-                async with self._database.connection() as conn:
-                    soonest = await upkeep.next_due(conn, self._database.schema)
-                if soonest is not None:
-                    wait = min(_TICK_S, max(0.0, soonest))
-            except DatabaseUnavailableError as error:
-                logger.warning("upkeep has to wait: %s", type(error).__name__)
-            try:
-                async with asyncio.timeout(max(wait, 0.005)):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
-
-    async def run_once(self) -> None:
-        """Do everything that is due."""
+    async def _work(self) -> int:
+        """Do what is due, and find out how long one may sleep: until the next job is due, at most a second."""
         schema = self._database.schema
         async with self._database.connection() as conn:
             promoted = await upkeep.promote(conn, schema)
             expired = await upkeep.expire(conn, schema)
-            rescued = await upkeep.rescue(conn, schema, self._lease)
+            rescued = await self._rescue(conn)
+            soonest = await upkeep.next_due(conn, schema)
+        self._sleep_s = _TICK_S if soonest is None else min(_TICK_S, max(_SHORTEST_SLEEP_S, soonest))
         topics = set(promoted.queues | rescued.queues)
         if promoted.remote:
             topics.add(DISPATCH)
         if expired or rescued.ended:
             topics.add(FINISHED)
             self._observers.finished(expired + rescued.ended)
+        if topics:
+            self._notifier.poke(*topics)
+        return promoted.count + len(expired) + rescued.count + len(rescued.ended)
+
+    async def _rescue(self, conn: Connection) -> rescuing.Rescued:
+        nothing = rescuing.Rescued(frozenset(), 0, [])
+        schema, began = self._database.schema, self._clock.monotonic()
+        if began - self._looked_at < _LOOK_S:
+            return nothing
+        self._looked_at = began
+        verdicts = self._judge.judge(await liveness.look(conn, schema), began)
+        unknown = []
+        if began - self._looked_for_unknown_at >= _LOOK_FOR_UNKNOWN_S:
+            self._looked_for_unknown_at = began
+            unknown = await liveness.unknown(conn, schema)
+        if not verdicts and not unknown:
+            return nothing
+        rescued = await rescuing.rescue(conn, schema, verdicts, unknown=unknown, lease=self._lease)
         if rescued.count or rescued.ended:
             logger.warning("rescued %d jobs of dead workers, buried %d", rescued.count, len(rescued.ended))
             self._observers.counts["rescued"] += rescued.count
-        if topics:
-            self._notifier.poke(*topics)
-        await self._retain()
-
-    async def _retain(self) -> None:
-        now = self._clock.monotonic()
-        if self._retained_at is not None and now - self._retained_at < _RETENTION_S:
-            return
-        self._retained_at = now
-        async with self._database.connection() as conn:
-            pooled = self._database.config.transaction_pooler
-            report = await retention.upkeep(conn, self._database.schema, transaction_pooler=pooled)
-            await processes.forget_dead(conn, self._database.schema)
-        if report.made or report.dropped:
-            logger.info("partitions made: %s, dropped: %s", report.made, report.dropped)
+        return rescued

@@ -219,7 +219,12 @@ class Worker:
         return done
 
     def _room(self) -> int:
-        return 0 if self._fenced else self.options.concurrency - len(self._tries)
+        return 0 if self._is_held else self.options.concurrency - len(self._tries)
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether nothing new may begin: others may take, or have taken, our jobs for a dead worker's."""
+        return self._fenced or (self._heartbeat is not None and not self._heartbeat.may_start)
 
     async def _fill(self) -> int:
         """Claim what there is room for and start it."""
@@ -281,8 +286,8 @@ class Worker:
         for job in jobs:
             current = Try(job, lease, JobContext(job, self._schedule, make_metadata))
             self._tries[job.id] = current
-            if self._fenced:
-                # The lease was lost while we claimed: others may take the job before we notice.
+            if self._is_held:
+                # We lost touch while we claimed: others may take the job before we notice.
                 current.stop(Returned("the worker lost its lease"))
             current.task = asyncio.get_running_loop().create_task(
                 self._run(current, self._registry.find(job.type)), name=f"job {job.id}"

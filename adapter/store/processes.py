@@ -22,16 +22,6 @@ ON CONFLICT (task) DO UPDATE SET seen_at = now(), worker_id = EXCLUDED.worker_id
 WHERE a.seen_at < now() - interval '1 minute' OR a.schema_hash IS DISTINCT FROM EXCLUDED.schema_hash
 """
 
-#: One statement per beat: alive, and which of my jobs somebody wants canceled.
-BEAT: LiteralString = """
-WITH alive AS (
-  UPDATE {s}.workers SET seen_at = now(), backend_pid = pg_backend_pid() WHERE id = %(id)s RETURNING id
-)
-SELECT (SELECT count(*) FROM alive) = 1 AS known,
-  ARRAY(SELECT o.id FROM {s}.worker_jobs_open o WHERE o.worker_id = %(id)s AND o.status = 'EXECUTING'
-    AND o.executor = 'local' AND o.cancel_requested) AS canceled
-"""
-
 _RETIRE: LiteralString = "DELETE FROM {s}.workers WHERE id = %(id)s"
 _FORGET: LiteralString = """
 DELETE FROM {s}.workers w WHERE w.seen_at < now() - interval '1 day'

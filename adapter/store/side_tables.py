@@ -229,6 +229,8 @@ def _running(metadata: MetaData) -> None:
         required("host", Text),
         required("pid", Integer),
         Column("backend_pid", Integer),
+        # The advisory lock it holds; null: it holds none that could be seen.
+        Column("lock_key", BigInteger),
         required("lease", Interval),
         stamp("started_at"),
         stamp("seen_at"),

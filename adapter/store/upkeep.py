@@ -1,10 +1,9 @@
-"""Moves that no worker and no remote asks for: due, expired, rescued, runnable again."""
+"""Moves that no worker and no remote asks for: due, expired, runnable again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import LiteralString
 
 from adapter.domain.job import Job
@@ -53,60 +52,6 @@ WITH late AS MATERIALIZED (
     + " RETURNING *"
 )
 
-#: A worker is dead when it was not seen for a lease, counted from the last start of PostgreSQL at the
-#: earliest: a restart must not make live workers look dead. The lock is taken on the very claim that was
-#: looked at: a row that meanwhile was rescued and claimed anew is in the hands of somebody alive.
-_DEAD: LiteralString = """
-WITH silent AS MATERIALIZED (
-  SELECT o.id, o.worker_id, o.claim_number FROM {s}.worker_jobs_open o
-  LEFT JOIN {s}.workers w ON w.id = o.worker_id
-  WHERE o.status = 'EXECUTING' AND o.executor = 'local'
-    AND now() > greatest(w.seen_at, pg_postmaster_start_time()) + COALESCE(w.lease, %(lease)s::interval)
-  ORDER BY o.id LIMIT %(limit)s
-), dead AS MATERIALIZED (
-  SELECT o.id FROM {s}.worker_jobs_open o JOIN silent s USING (id)
-  WHERE o.status = 'EXECUTING' AND o.executor = 'local'
-    AND o.worker_id IS NOT DISTINCT FROM s.worker_id AND o.claim_number IS NOT DISTINCT FROM s.claim_number
-  ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
-)"""
-
-_RESCUE: LiteralString = (
-    _DEAD
-    + """, back AS (
-  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', seq = nextval('{s}.worker_jobs_seq'),
-    worker_id = NULL, claim_number = NULL, updated_at = now()
-  FROM dead, (SELECT id, worker_id AS lost FROM {s}.worker_jobs_open) AS before
-  WHERE o.id = dead.id AND before.id = o.id AND o.attempt < o.max_attempts AND NOT o.cancel_requested
-  RETURNING o.*, before.lost
-), noted AS (
-  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
-  SELECT id, epoch, 'rescued', jsonb_build_object('worker', lost, 'attempt', attempt) FROM back
-)
-SELECT id, queue, type, attempt FROM back
-"""
-)
-
-_BURY: LiteralString = (
-    _DEAD
-    + """, gone AS (
-  DELETE FROM {s}.worker_jobs_open o USING dead
-  WHERE o.id = dead.id AND (o.attempt >= o.max_attempts OR o.cancel_requested) RETURNING o.*
-), given AS (
-  SELECT gone.*, CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'CRASHED' END AS new_status,
-    NULL::jsonb AS new_result, false AS new_cancel,
-    jsonb_build_object('name', 'WorkerDied', 'message', 'Its worker died while it ran.') AS new_error,
-    """
-    + AS_IT_WAS
-    + """ FROM gone
-), noted AS (
-  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
-  SELECT id, epoch, 'buried', jsonb_build_object('worker', worker_id, 'attempt', attempt) FROM given
-), """
-    + RELEASE_KEYS
-    + FINISHED_COLUMNS
-    + " RETURNING *"
-)
-
 _ADMIT: LiteralString = """
 UPDATE {s}.worker_jobs_open SET status = 'QUEUED', waiting_for = NULL,
   seq = nextval('{s}.worker_jobs_seq'), updated_at = now()
@@ -142,23 +87,6 @@ async def next_due(conn: Connection, schema: Schema) -> float | None:
 async def expire(conn: Connection, schema: Schema, limit: int = 500) -> list[Job]:
     """End jobs whose time to live is over and that nobody was ever given."""
     return [job_from_row(row) for row in await fetch(conn, schema, _EXPIRE, {"limit": limit})]
-
-
-@dataclass(frozen=True, slots=True)
-class Rescued:
-    """Jobs of dead workers: the queues of those that will run again, and those that ended."""
-
-    queues: frozenset[str]
-    count: int
-    ended: list[Job]
-
-
-async def rescue(conn: Connection, schema: Schema, lease: timedelta, limit: int = 500) -> Rescued:
-    """Take jobs back from workers that are dead; ``lease`` is for workers whose row is gone."""
-    parameters = {"lease": lease, "limit": limit}
-    rows = await fetch(conn, schema, _RESCUE, parameters)
-    ended = [job_from_row(row) for row in await fetch(conn, schema, _BURY, parameters)]
-    return Rescued(frozenset(row["queue"] for row in rows), len(rows), ended)
 
 
 async def admit(conn: Connection, schema: Schema, tasks: Sequence[str], limit: int = 1000) -> frozenset[str]:

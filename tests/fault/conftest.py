@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from adapter.store.embedded import EmbeddedPostgres
+from tests import kit
 from tests.fault.remote import Remote
 from tests.fault.site import Site
 
@@ -30,3 +32,10 @@ async def remote() -> AsyncIterator[Remote]:
     """Trigger.dev as a server on a port, which can hold its requests."""
     async with Remote() as made:
         yield made
+
+
+@pytest.fixture
+def own_postgres(server_dir: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that a test may restart, and that loses nothing then."""
+    with EmbeddedPostgres(server_dir, bin_dir=kit.own_setting("PG_BIN")) as server:
+        yield server

@@ -32,8 +32,15 @@ def declare(adapter: Adapter, directory: Path | None = None) -> None:
         ledger.write("end", context.job.id)
         return context.attempt
 
+    @adapter.task("poison")
+    async def poison(_: dict[str, Any], context: JobContext) -> None:
+        assert ledger is not None
+        ledger.write("start", context.job.id)
+        os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.Event().wait()
+
     adapter.remote_task("away", remote_id={"trigger": "away"})
-    del short
+    del short, poison
 
 
 async def worker(adapter: Adapter, directory: Path) -> None:

@@ -37,6 +37,10 @@ class Process:
     def pid(self) -> int:
         return self._popen.pid
 
+    @property
+    def has_ended(self) -> bool:
+        return self._popen.poll() is not None
+
     async def ready(self) -> Self:
         def look() -> bool:
             assert self._popen.poll() is None, self.said()

@@ -2,34 +2,20 @@
 
 import asyncio
 import multiprocessing
-import os
-import pwd
-import subprocess
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
-import pytest
 
 from adapter.store import migrate
 from adapter.store.embedded import EmbeddedPostgres
-from adapter.store.postgres_process import free_port
 from tests import kit
 from tests.fault import ledger
+from tests.fault.pooler import pooled
 from tests.fault.site import Site
 from tests.kit import eventually
 
 BOOTS = 50
-
-
-@pytest.fixture
-def own_postgres(server_dir: Path) -> Iterator[EmbeddedPostgres]:
-    """A server that a test may restart, and that loses nothing then."""
-    with EmbeddedPostgres(server_dir, bin_dir=kit.own_setting("PG_BIN")) as server:
-        yield server
 
 
 async def test_postgres_restarts_under_running_jobs(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
@@ -49,29 +35,6 @@ async def test_postgres_restarts_under_running_jobs(own_postgres: EmbeddedPostgr
         assert not again, "a restart has run live jobs again"
         assert site.count("job_events", "kind = 'rescued'") == 0
         assert site.count("worker_jobs_finished", "status = 'COMPLETED' AND attempt = 1") == len(jobs)
-
-
-@contextmanager
-def pooled(url: str, directory: Path) -> Generator[str]:
-    """PgBouncer in transaction mode before a database; yields the URL through it."""
-    directory.chmod(0o755)  # it does not run as root
-    program, parts, port = kit.pgbouncer(), urlsplit(url), free_port()
-    users = directory / "users.txt"
-    users.write_text(f'"{parts.username}" "{parts.password}"\n')
-    config = directory / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\n* = host={parts.hostname} port={parts.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-        f"listen_port = {port}\nunix_socket_dir =\nauth_type = plain\nauth_file = {users}\n"
-        "pool_mode = transaction\ndefault_pool_size = 4\nignore_startup_parameters = extra_float_digits\n"
-    )
-    user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-    with (directory / "pgbouncer.log").open("wb") as log:
-        process = subprocess.Popen([program, str(config)], stdout=log, stderr=log, user=user)
-        try:
-            yield urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}"))
-        finally:
-            process.terminate()
-            process.wait()
 
 
 async def test_behind_a_transaction_pooler(database_url: str, server_dir: Path, tmp_path: Path) -> None:

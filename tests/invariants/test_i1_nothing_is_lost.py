@@ -397,7 +397,7 @@ async def test_the_lapsed_lease_of_a_dead_worker_frees_its_jobs(rig: Rig) -> Non
         " VALUES (%(id)s, 'w', 'h', 1, '1 ms', now() - interval '1 hour')",
         id=lease.worker_id,
     )
-    await rig.adapter.maintenance.run_once()
+    await rig.bury_the_silent()
     await rig.work()
     assert await rig.status(job.id) == "COMPLETED"
     assert await rig.events(job.id) == ["rescued"]

@@ -90,7 +90,7 @@ async def test_every_move_of_local_jobs_is_legal(database_url: str) -> None:
             " VALUES (%(id)s, 'w', 'h', 1, '1 ms', now() - interval '1 h')",
             id=lease.worker_id,
         )
-        await rig.adapter.maintenance.run_once()
+        await rig.bury_the_silent()
         await rig.work()
         ends = {
             name: await rig.status(job.id)

@@ -94,7 +94,7 @@ async def test_retries_and_rescues_and_returns_are_events(database_url: str) -> 
             " VALUES (%(id)s, 'w', 'h', 1, '1 ms', now() - interval '1 h')",
             id=lease.worker_id,
         )
-        await rig.adapter.maintenance.run_once()
+        await rig.bury_the_silent()
         await rig.work()
         assert await rig.status(job.id) == "COMPLETED"
         retried, rescued = await _history(rig, job.id)
@@ -114,7 +114,7 @@ async def test_a_job_whose_worker_died_on_its_last_attempt_is_buried_with_an_eve
         " VALUES (%(id)s, 'w', 'h', 1, '1 ms', now() - interval '1 h')",
         id=lease.worker_id,
     )
-    await rig.adapter.maintenance.run_once()
+    await rig.bury_the_silent()
     assert await rig.status(job.id) == "CRASHED"
     assert await _history(rig, job.id) == [("buried", 1, {"worker": str(lease.worker_id), "attempt": 1})]
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from datetime import timedelta
-from typing import LiteralString
+from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -10,7 +11,7 @@ from psycopg.rows import DictRow, dict_row
 
 from adapter.core.heartbeat import Heartbeat
 from adapter.domain.job import JobStatus
-from adapter.store import claims, processes, upkeep
+from adapter.store import claims, processes, rescuing
 from tests.fakes.clock import ManualClock
 from tests.kit import eventually
 from tests.rig import Rig, new_id
@@ -50,9 +51,9 @@ async def test_a_slow_rescue_does_not_take_a_job_that_a_living_worker_has_claime
     try:
         await slow.execute("SET search_path = slow_look, pg_catalog")
         await rig.conn.execute("SELECT pg_advisory_lock(4711)")
-        statement = upkeep._BURY if spent else upkeep._RESCUE
+        statement = rescuing._BURY if spent else rescuing._RESCUE
         async with asyncio.TaskGroup() as group:
-            group.create_task(_run(slow, rig.schema.sql(statement)))
+            group.create_task(_run(slow, rig.schema.sql(statement), await _verdict(rig, dead)))
             await eventually(lambda: _is_waiting(rig))
             # Another process rescues the job meanwhile, and a living worker claims it.
             await rig.set(job.id, "status = 'QUEUED', worker_id = NULL, claim_number = NULL")
@@ -70,8 +71,18 @@ async def test_a_slow_rescue_does_not_take_a_job_that_a_living_worker_has_claime
         await rig.conn.execute("DROP SCHEMA slow_look CASCADE")
 
 
-async def _run(conn: psycopg.AsyncConnection[DictRow], statement: LiteralString) -> None:
-    await conn.execute(statement, {"lease": LEASE, "limit": 500})
+async def _verdict(rig: Rig, worker: UUID) -> dict[str, Any]:
+    seen = await rig.value(
+        "SELECT extract(epoch FROM seen_at)::float8 FROM {s}.workers WHERE id = %(id)s", id=worker
+    )
+    judged = {"workers": [worker], "seen": [seen], "early": [False], "unknown": list[UUID]()}
+    return judged | {"lease": LEASE, "limit": 500, "only": None}
+
+
+async def _run(
+    conn: psycopg.AsyncConnection[DictRow], statement: LiteralString, parameters: dict[str, Any]
+) -> None:
+    await conn.execute(statement, parameters)
 
 
 async def _is_waiting(rig: Rig) -> bool:

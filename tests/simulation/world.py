@@ -280,7 +280,8 @@ class World:
         self.rows("UPDATE workers SET seen_at = now() - interval '1 hour' WHERE id = ANY(%s)", dead)
         # Counted from the last start of PostgreSQL at the earliest, which here was just now.
         self.rows("UPDATE workers SET lease = interval '-1 hour' WHERE id = ANY(%s)", dead)
-        await self.tick("maintain")
+        for _ in range(2):
+            await self.tick("maintain")
 
     async def zombie_writes(self) -> None:
         """Workers that were only paused come back and write what they have."""

@@ -7,7 +7,17 @@ import pytest
 from psycopg import sql
 
 from adapter import JobFilter, JobStatus
-from adapter.store import claims, inbox, limited_claims, migrate, outbox, processes, remote_runs, upkeep
+from adapter.store import (
+    claims,
+    inbox,
+    limited_claims,
+    liveness,
+    migrate,
+    outbox,
+    remote_runs,
+    rescuing,
+    upkeep,
+)
 from adapter.store.job_lists import JobLists
 from tests.rig import Rig, new_id, rigged
 
@@ -103,6 +113,15 @@ async def _rows(rig: Rig, table: str) -> bool:
 
 
 HOLDER = {"worker_id": new_id(), "claim_number": 1}
+DEAD = {
+    "workers": [new_id()],
+    "seen": [1.0],
+    "early": [True],
+    "unknown": [new_id()],
+    "lease": "30 s",
+    "only": None,
+    "limit": 500,
+}
 STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "claim": (
         claims._CLAIM,
@@ -119,8 +138,9 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"worker_id": new_id(), "known": [new_id()]},
         {"worker_jobs_open_executing"},
     ),
-    "rescue": (upkeep._RESCUE, {"lease": "30 s", "limit": 500}, set()),
-    "bury": (upkeep._BURY, {"lease": "30 s", "limit": 500}, set()),
+    "rescue": (rescuing._RESCUE, DEAD, {"worker_jobs_open_executing"}),
+    "bury": (rescuing._BURY, DEAD, {"worker_jobs_open_executing"}),
+    "workers nobody knows": (liveness._UNKNOWN, {}, {"worker_jobs_open_executing"}),
     "promote": (upkeep._PROMOTE, {"limit": 1000}, {"worker_jobs_open_due"}),
     "next due": (upkeep._NEXT_DUE, {}, {"worker_jobs_open_due"}),
     "expire": (upkeep._EXPIRE, {"limit": 500}, {"worker_jobs_open_expiry"}),
@@ -153,7 +173,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"remote_runs_open"},
     ),
     "pending webhooks": (inbox._PENDING, {"limit": 100}, {"webhook_inbox_pending"}),
-    "heartbeat": (processes.BEAT, {"id": new_id()}, {"worker_jobs_open_executing"}),
+    "heartbeat": (liveness.BEAT, {"id": new_id(), "lock_key": 1}, {"worker_jobs_open_executing"}),
 }
 
 

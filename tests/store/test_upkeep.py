@@ -1,15 +1,14 @@
-"""Statuses at insert, and the moves nobody asks for: due, expired, rescued, buried, admitted."""
+"""Statuses at insert, and the moves nobody asks for: due, expired, admitted."""
 
 import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from adapter import Adapter
 from adapter.store import upkeep
-from tests.rig import Rig, new_id, rigged, usual_tasks
+from tests.rig import Rig, rigged, usual_tasks
 
 HOUR = timedelta(hours=1)
 
@@ -118,77 +117,6 @@ async def test_only_what_nobody_was_given_expires(rig: Rig, task: str, state: An
         assert await rig.value("SELECT count(*) FROM {s}.job_keys") == 0
 
 
-async def _worker(rig: Rig, worker: UUID, *, seen: str = "1 hour", lease: str = "1 ms") -> None:
-    """A worker last ``seen`` so long ago. The lease is short: it counts from the server's start at the earliest."""
-    await rig.sql(
-        "INSERT INTO {s}.workers (id, name, host, pid, lease, seen_at)"
-        " VALUES (%(id)s, 'w', 'h', 1, %(lease)s::interval, now() - %(seen)s::interval)",
-        id=worker,
-        seen=seen,
-        lease=lease,
-    )
-
-
-async def _rescue(rig: Rig, lease: timedelta = HOUR) -> tuple[int, list[str]]:
-    async with rig.adapter.database.connection() as conn:
-        found = await upkeep.rescue(conn, rig.schema, lease)
-    return found.count, [job.status.value for job in found.ended]
-
-
-async def test_jobs_of_a_silent_worker_are_rescued_and_those_of_a_live_one_are_not(rig: Rig) -> None:
-    await rig.adapter.schedule_job("echo", 1)
-    dead, _ = await rig.claim()
-    job = await rig.adapter.schedule_job("echo", 2)
-    alive, _ = await rig.claim()
-    await _worker(rig, dead.worker_id, seen="2 ms", lease="1 ms")
-    await _worker(rig, alive.worker_id, seen="1 s", lease="30 s")
-    assert await _rescue(rig) == (1, [])
-    row = await rig.row(job.id)
-    assert (row["status"], row["worker_id"]) == ("EXECUTING", alive.worker_id)
-
-
-async def test_a_silence_older_than_the_servers_start_counts_from_that_start(rig: Rig) -> None:
-    """After PostgreSQL was down for an hour every worker is an hour silent, and none of them is dead."""
-    await rig.adapter.schedule_job("echo", 1)
-    lease, _ = await rig.claim()
-    up = await rig.value("SELECT now() - pg_postmaster_start_time()")
-    await _worker(rig, lease.worker_id, seen="1 day", lease=f"{up.total_seconds() + 60:f} s")
-    assert await _rescue(rig) == (0, [])
-    await rig.sql("UPDATE {s}.workers SET lease = '1 ms'")
-    assert await _rescue(rig) == (1, [])
-
-
-async def test_a_worker_whose_row_is_gone_is_judged_by_the_lease_we_know(rig: Rig) -> None:
-    await rig.adapter.schedule_job("echo", 1)
-    await rig.claim()
-    up = await rig.value("SELECT now() - pg_postmaster_start_time()")
-    assert await _rescue(rig, up + HOUR) == (0, [])
-    assert await _rescue(rig, timedelta(milliseconds=1)) == (1, [])
-
-
-async def test_spent_attempts_and_canceled_jobs_are_buried(rig: Rig) -> None:
-    spent = await rig.adapter.schedule_job("echo", 1, max_attempts=1, idempotency_key="k")
-    canceled = await rig.adapter.schedule_job("echo", 2)
-    lease, _ = await rig.claim()
-    await rig.adapter.cancel_job(canceled.id)
-    await _worker(rig, lease.worker_id)
-    count, ended = await _rescue(rig)
-    assert (count, sorted(ended)) == (0, ["CANCELED", "CRASHED"])
-    assert [await rig.status(job.id) for job in (spent, canceled)] == ["CRASHED", "CANCELED"]
-    assert await rig.value("SELECT count(*) FROM {s}.job_keys") == 0
-    assert await rig.events(spent.id) == ["buried"]
-
-
-async def test_two_rescuers_rescue_once(rig: Rig) -> None:
-    jobs = [await rig.adapter.schedule_job("echo", n) for n in range(20)]
-    lease, _ = await rig.claim()
-    await _worker(rig, lease.worker_id)
-    counts = [count for count, _ in await asyncio.gather(*(_rescue(rig) for _ in range(4)))]
-    assert sum(counts) == 20
-    for job in jobs:
-        assert await rig.events(job.id) == ["rescued"]
-
-
 async def test_jobs_are_admitted_when_a_worker_that_can_run_them_appears(database_url: str) -> None:
     async with rigged(database_url) as rig:
         mine = await rig.adapter.schedule_job("remote", 1, executor="local")
@@ -219,13 +147,3 @@ async def test_a_worker_without_the_handler_gives_the_job_back_and_one_with_it_a
         await able.work()
         row = await able.row(job.id)
         assert (row["status"], row["result"]) == ("COMPLETED", 7)
-
-
-async def test_upkeep_forgets_workers_that_are_long_dead_and_hold_nothing(rig: Rig) -> None:
-    await rig.adapter.schedule_job("echo", 1, max_attempts=9)
-    lease, _ = await rig.claim()
-    idle = new_id()
-    for worker in (idle, lease.worker_id):
-        await _worker(rig, worker, seen="2 days", lease="1000 days")
-    await rig.adapter.maintenance.run_once()
-    assert [row["id"] for row in await rig.sql("SELECT id FROM {s}.workers")] == [lease.worker_id]
