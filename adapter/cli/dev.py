@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from adapter.cli.exits import CommandError, ExitCode
+from adapter.cli.exits import CommandError, ExitCode, first
 from adapter.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     import socket
+
+    from adapter.cli.processes import Family
+    from adapter.cli.supervision import Member
+    from adapter.settings import Settings
 
 _READY_S = 60.0
 _STEP_S = 0.05
@@ -44,6 +48,9 @@ def dev(
         Path | None, typer.Option(help="Where a PostgreSQL of one's own keeps its data.", show_default=False)
     ] = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start no worker.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart server, worker and dispatcher when the source changes.")
+    ] = False,
 ) -> None:
     """Start everything for development: PostgreSQL, server, worker, dispatcher, each a process of its own.
 
@@ -53,20 +60,39 @@ def dev(
 
     invocation = Invocation.of(ctx)
     invocation.log(role="dev", quiet=True)
-    adapter = invocation.adapter()
-    has_work = bool(adapter.registry.runnable)
+    if reload:
+        from adapter.cli.reloading import require_watcher
+
+        require_watcher()
+    settings, has_work = _application(invocation, reload=reload)
     if not has_work and not no_worker:
         invocation.say("No task has a handler here, so no worker is started: say --app pkg.mod:adapter.")
-    given = adapter.settings.database_url
-    key = None if adapter.settings.api_keys else _new_key()
+    given = settings.database_url
+    key = None if settings.api_keys else _new_key()
     with _stoppable(), listen(host, port) as listener, contextlib.ExitStack() as stack:
         if given is None or data_dir is not None:
             directory = (data_dir or default_data_dir()).expanduser().resolve()
             place = stack.enter_context(_own_postgres(invocation, directory))
         else:
             place = Place(given.get_secret_value())
-        _migrate(place, adapter.settings.database_schema)
-        asyncio.run(_run(invocation, place, listener, key=key, work=has_work and not no_worker))
+        _migrate(place, settings.database_schema)
+        work = has_work and not no_worker
+        asyncio.run(_run(invocation, place, listener, key=key, work=work, reload=reload))
+
+
+def _application(invocation: Invocation, *, reload: bool) -> tuple[Settings, bool]:
+    """Return the application's settings, and whether a worker is to be started.
+
+    With ``reload`` an application that cannot be imported may be mended later.
+    """
+    try:
+        adapter = invocation.adapter()
+    except CommandError as error:
+        if not reload:
+            raise
+        invocation.say(str(error))
+        return invocation.settings, True
+    return adapter.settings, bool(adapter.registry.runnable) or (reload and invocation.app is not None)
 
 
 @contextmanager
@@ -124,37 +150,49 @@ def _stoppable() -> Generator[None]:
 
 
 async def _run(
-    invocation: Invocation, place: Place, listener: socket.socket, *, key: str | None, work: bool
+    invocation: Invocation,
+    place: Place,
+    listener: socket.socket,
+    *,
+    key: str | None,
+    work: bool,
+    reload: bool,
 ) -> None:
     from adapter.cli.processes import Family
     from adapter.cli.serving import url_of
     from adapter.cli.signals import Stop
+    from adapter.cli.supervision import Member
 
     stop = Stop()
     added = {"ADAPTER_DATABASE_URL": place.url, **({"ADAPTER_API_KEY": key} if key else {})}
-    url = url_of(listener)
+    url, fd = url_of(listener), listener.fileno()
+    members = [Member("server", ("serve", "--no-loops", "--fd", str(fd)), pass_fd=fd)]
+    if work:
+        members.append(Member("worker", ("worker",)))
+    members.append(Member("dispatcher", ("dispatch",)))
     async with Family(invocation.app, added) as family:
         stop.calls(family.ask, family.insist)
-        fd = listener.fileno()
-        await family.start("server", "serve", "--no-loops", "--fd", str(fd), pass_fd=fd)
-        listener.close()
-        if work:
-            await family.start("worker", "worker")
-        await family.start("dispatcher", "dispatch")
+        if not reload:
+            for each in members:
+                await family.start(each.name, *each.command, pass_fd=each.pass_fd)
+            listener.close()
         reason: CommandError | None = None
         try:
             async with asyncio.TaskGroup() as group:
+                running = _kept(family, members) if reload else family.until_one_ends()
                 watchers = [
-                    group.create_task(family.until_one_ends()),
+                    group.create_task(running),
                     group.create_task(_until_gone(place)),
-                    group.create_task(_announce(invocation, place, url, key, family.pids)),
+                    group.create_task(
+                        _announce(invocation, place, url, key, family, patience=None if reload else _READY_S)
+                    ),
                 ]
                 await stop.wait()
                 for each in watchers:
                     each.cancel()
         except* CommandError as errors:
             # One reason is enough: what ends first takes the others with it.
-            reason = _first(errors)
+            reason = first(errors)
         if reason is not None:
             # What is left may wait for what is gone.
             family.ask()
@@ -162,9 +200,13 @@ async def _run(
             raise reason
 
 
-def _first(errors: BaseExceptionGroup[CommandError]) -> CommandError:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+async def _kept(family: Family, members: list[Member]) -> None:
+    """Keep the processes running, and restart them when the source changes. The port stays ours meanwhile."""
+    from adapter.cli.reloading import changes_of_source
+    from adapter.cli.supervision import Supervisor
+    from adapter.domain.clock import SystemClock
+
+    await Supervisor(family, SystemClock(), reloads=True).keep(members, changes_of_source(Path.cwd()))
 
 
 async def _until_gone(place: Place) -> None:
@@ -188,7 +230,13 @@ async def _until_gone(place: Place) -> None:
 
 
 async def _announce(
-    invocation: Invocation, place: Place, url: str, key: str | None, pids: dict[str, int]
+    invocation: Invocation,
+    place: Place,
+    url: str,
+    key: str | None,
+    family: Family,
+    *,
+    patience: float | None,
 ) -> None:
     """Say where everything is, once it is ready.
 
@@ -196,15 +244,15 @@ async def _announce(
         CommandError: that takes too long.
     """
     try:
-        async with asyncio.timeout(_READY_S):
+        async with asyncio.timeout(patience):
             await _until_ready(url)
     except TimeoutError:
         raise CommandError(
-            f"{url}/readyz does not answer 200 after {_READY_S:g} s.", ExitCode.TIMEOUT, code="not_ready"
+            f"{url}/readyz does not answer 200 after {patience:g} s.", ExitCode.TIMEOUT, code="not_ready"
         ) from None
     from adapter.cli import output
 
-    everybody = {"dev": os.getpid(), **({"postgres": place.pid} if place.pid else {}), **pids}
+    everybody = {"dev": os.getpid(), **({"postgres": place.pid} if place.pid else {}), **family.pids}
     document = {
         "url": url,
         "database_url": hidden(place.url),

@@ -61,6 +61,12 @@ class CommandError(Exception):
         self.code = code
 
 
+def first(errors: BaseExceptionGroup[CommandError]) -> CommandError:
+    """Return one error of many: what ends first takes the others with it."""
+    error = errors.exceptions[0]
+    return first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """An error as it is told: one line, a code for programs, and how the process ends."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adapter.settings import Settings
 
 T = TypeVar("T")
-_NO_APP = "This needs the tasks of an application: say --app pkg.mod:adapter, or set ADAPTER_APP."
+NO_APP = "This needs the tasks of an application: say --app pkg.mod:adapter, or set ADAPTER_APP."
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Invocation:
 
         if self.app is None:
             if tasks:
-                raise CommandError(_NO_APP)
+                raise CommandError(NO_APP)
             return Adapter(self.settings)
         from adapter.cli.loading import load
 

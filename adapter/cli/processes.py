@@ -16,40 +16,86 @@ from adapter.cli.exits import CommandError, ExitCode
 from adapter.cli.signals import Stop
 
 #: After this long a child that was asked to end is killed, in seconds; after the second asking, sooner.
-_PATIENCE_S = 40.0
-_LESS_PATIENCE_S = 8.0
+PATIENCE_S = 40.0
+LESS_PATIENCE_S = 8.0
 _STDERR = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Child:
-    """One process of the family. Its standard input stays open as long as we live."""
+    """One process of the family. Its standard input stays open as long as we live.
+
+    ``replaced``: it was asked to end because another takes its place.
+    """
 
     name: str
     process: asyncio.subprocess.Process
+    replaced: bool = False
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; one that has ended hears nothing."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def insist(self) -> None:
+        """Tell it to end at once."""
+        stdin = self.process.stdin
+        if stdin is not None and not stdin.is_closing():
+            stdin.write(Stop.NOW)
+
+    async def ended_within(self, seconds: float) -> None:
+        """Wait for its end; after so long, kill it."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.process.wait()
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await self.process.wait()
+
+
+def how_it_ended(code: int) -> str:
+    """Say in words what an exit code means."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
 
 
 class Family:
     """Runs commands of ours as child processes in our own process group.
 
     ``added`` comes on top of our environment: a password on a command line could be read by everybody.
-    On exit every child has ended.
+    On exit every child has ended; ``patience`` is how long that may take before they are killed, in seconds.
     """
 
-    def __init__(self, app: str | None, added: Mapping[str, str]) -> None:
+    def __init__(
+        self, app: str | None, added: Mapping[str, str] | None = None, *, patience: float = PATIENCE_S
+    ) -> None:
         self._app = app
-        self._environment = environment() | dict(added)
-        self._children: list[Child] = []
+        self._environment = environment() | dict(added or {})
+        self._children: dict[str, Child] = {}
         self._asked = self._insisted = False
+        self._patience_s = patience
         self._patience: asyncio.Timeout | None = None
 
     @property
     def pids(self) -> dict[str, int]:
         """The pid of each child, by name."""
-        return {child.name: child.process.pid for child in self._children}
+        return {child.name: child.process.pid for child in self._children.values()}
 
-    async def start(self, name: str, *command: str, pass_fd: int | None = None) -> None:
-        """Start ``adapter <command>`` as a child."""
+    @property
+    def asked(self) -> bool:
+        """Whether everybody was asked to end."""
+        return self._asked
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether every child ended as it should: by itself, or before it had begun."""
+        return all(child.process.returncode in {0, -signal.SIGTERM} for child in self._children.values())
+
+    def child(self, name: str) -> Child | None:
+        """Return the child that has, or last had, this name."""
+        return self._children.get(name)
+
+    async def start(self, name: str, *command: str, pass_fd: int | None = None) -> Child:
+        """Start ``adapter <command>`` as a child; it takes the place of an earlier one of that name."""
         app = ("--app", self._app) if self._app is not None else ()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -65,7 +111,12 @@ class Family:
             env=self._environment,
             pass_fds=() if pass_fd is None else (pass_fd,),
         )
-        self._children.append(Child(name, process))
+        child = self._children[name] = Child(name, process)
+        if self._asked:
+            child.signal(signal.SIGTERM)
+        if self._insisted:
+            child.insist()
+        return child
 
     async def until_one_ends(self) -> None:
         """Wait for the first child that ends unasked.
@@ -74,15 +125,16 @@ class Family:
             CommandError: one did.
         """
         async with asyncio.TaskGroup() as group:
-            for child in self._children:
+            for child in self._children.values():
                 group.create_task(self._watch(child))
 
     async def _watch(self, child: Child) -> None:
         code = await child.process.wait()
         if not self._asked:
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             raise CommandError(
-                f"The {child.name} (pid {child.process.pid}) {how}.", ExitCode.FAILURE, code="child_ended"
+                f"The {child.name} (pid {child.process.pid}) {how_it_ended(code)}.",
+                ExitCode.FAILURE,
+                code="child_ended",
             )
 
     def ask(self) -> None:
@@ -93,17 +145,15 @@ class Family:
 
     def insist(self) -> None:
         """Tell every child to end at once."""
-        for child in self._children:
-            if child.process.stdin is not None and not child.process.stdin.is_closing():
-                child.process.stdin.write(Stop.NOW)
         self._insisted = True
+        for child in self._children.values():
+            child.insist()
         if self._patience is not None:
-            self._patience.reschedule(asyncio.get_running_loop().time() + _LESS_PATIENCE_S)
+            self._patience.reschedule(asyncio.get_running_loop().time() + LESS_PATIENCE_S)
 
     def _signal(self, number: signal.Signals) -> None:
-        for child in self._children:
-            with contextlib.suppress(ProcessLookupError):
-                child.process.send_signal(number)
+        for child in self._children.values():
+            child.signal(number)
 
     async def __aenter__(self) -> Self:
         """Begin without children."""
@@ -115,7 +165,7 @@ class Family:
         """End every child: politely, then not."""
         self.ask()
         try:
-            patience = _LESS_PATIENCE_S if self._insisted else _PATIENCE_S
+            patience = LESS_PATIENCE_S if self._insisted else self._patience_s
             async with asyncio.timeout(patience) as self._patience:
                 await self._all_ended()
         except TimeoutError:
@@ -123,7 +173,7 @@ class Family:
             await self._all_ended()
 
     async def _all_ended(self) -> None:
-        for child in self._children:
+        for child in self._children.values():
             await child.process.wait()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +17,7 @@ from adapter.cli.invocation import Invocation, reach
 if TYPE_CHECKING:
     from adapter.app import Adapter
     from adapter.cli.signals import Stop
+    from adapter.core.worker import Worker
 
 logger = logging.getLogger("adapter.cli")
 
@@ -47,13 +50,25 @@ def serve(
 
 def worker(
     ctx: typer.Context,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Jobs to run at once.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Jobs to run at once, per process.")] = None,
     queues: Annotated[str | None, typer.Option(metavar="A,B", help="Only these queues.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Run what is ready, then end.")] = False,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes to keep running.")] = 1,
+    reload: Annotated[bool, typer.Option("--reload", help="Restart when the source changes.")] = False,
+    health_file: Annotated[
+        Path | None, typer.Option(help="Written every second; `adapter healthcheck --file` reads it.")
+    ] = None,
     role: _Role = "",
 ) -> None:
     """Run jobs of the local executor. A signal lets running jobs end, a second one does not."""
     invocation = Invocation.of(ctx)
+    if processes > 1 or reload:
+        if once:
+            raise CommandError("--once is for one process, and without --reload.")
+        from adapter.cli.workers import run_workers
+
+        run_workers(invocation, processes, concurrency, queues, health_file, reload=reload, role=role)
+        return
     invocation.log(role=role, quiet=once)
     adapter = invocation.adapter(tasks=True)
     if not adapter.registry.runnable:
@@ -69,7 +84,7 @@ def worker(
         done = asyncio.run(_work_once(adapter, options))
         invocation.answer({"ran": done}, f"{done} jobs run")
     else:
-        asyncio.run(_work(adapter, options, role))
+        asyncio.run(_work(adapter, options, role, health_file))
     _leave()
 
 
@@ -127,11 +142,24 @@ async def _serve(adapter: Adapter, listener: socket.socket, *, work: bool, loops
         await server.serve(sockets=[listener])
 
 
-async def _work(adapter: Adapter, options: dict[str, Any], role: str) -> None:
+async def _work(adapter: Adapter, options: dict[str, Any], role: str, health_file: Path | None) -> None:
+    from adapter.cli.health import HealthFile
     from adapter.cli.signals import Stop
 
     stop = Stop(owned=bool(role))
-    async with adapter.running(work=True, dispatch=False, sync=False, **options) as own_worker:
+    own_worker: Worker | None = None
+
+    def facts() -> dict[str, Any]:
+        if own_worker is None:
+            return {"state": "starting", "running": 0}
+        return {"state": own_worker.state, "running": own_worker.running}
+
+    async with contextlib.AsyncExitStack() as stack:
+        if health_file is not None:
+            await stack.enter_async_context(HealthFile(health_file).kept(facts, adapter.clock))
+        own_worker = await stack.enter_async_context(
+            adapter.running(work=True, dispatch=False, sync=False, **options)
+        )
         assert own_worker is not None
         stop.calls(own_worker.stop, own_worker.force)
         await stop.wait()

@@ -129,6 +129,15 @@ class Worker:
         """How many tries are in our hands."""
         return len(self._tries)
 
+    @property
+    def state(self) -> str:
+        """``starting`` until the database knows us, then ``working``; ``fenced`` without a lease; ``stopping``."""
+        if self._stopping.is_set():
+            return "stopping"
+        if self._heartbeat is None:
+            return "starting"
+        return "fenced" if self._fenced else "working"
+
     def heard(self, topics: set[str]) -> None:
         """Look again: something was scheduled, or canceled. Called by the listener."""
         if CANCEL in topics and self._heartbeat is not None:
