@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapter.cli.exits import CommandError, ExitCode
+from adapter.cli.exits import CommandError, ExitCode, first
 from adapter.cli.health import HealthFile, of_process
 from adapter.cli.invocation import NO_APP
 from adapter.cli.processes import PATIENCE_S, Family
@@ -16,6 +16,7 @@ from adapter.cli.supervision import Member, Supervisor
 
 if TYPE_CHECKING:
     from adapter.cli.invocation import Invocation
+    from adapter.cli.signals import Stop
 
 #: On top of the grace of a worker, for what it does after its jobs, in seconds.
 _AFTER_GRACE_S = 15.0
@@ -74,26 +75,32 @@ async def _keep(invocation: Invocation, members: list[Member], *, reload: bool, 
     async with Family(invocation.app, patience=patience) as family:
         stop.calls(family.ask, family.insist)
         supervisor = Supervisor(family, SystemClock(), reloads=reload, patience=patience)
-        async with asyncio.TaskGroup() as group:
-            changes = None
-            if reload:
-                from adapter.cli.reloading import changes_of_source
-
-                changes = changes_of_source(Path.cwd())
-            keeping = group.create_task(supervisor.keep(members, changes))
-            rolls: set[asyncio.Task[None]] = set()
-
-            def roll() -> None:
-                rolls.add(group.create_task(supervisor.roll()))
-
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, roll)
-            stopped = group.create_task(stop.wait())
-            await asyncio.wait({keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            for each in (keeping, stopped, *rolls):
-                each.cancel()
+        try:
+            await _until_stopped(supervisor, members, stop, reload=reload)
+        except* CommandError as errors:
+            raise first(errors) from None
     if not family.ended_well:
         raise CommandError(
             "A worker did not end as it should: its own words are above.",
             ExitCode.FAILURE,
             code="child_ended",
         )
+
+
+async def _until_stopped(supervisor: Supervisor, members: list[Member], stop: Stop, *, reload: bool) -> None:
+    changes = None
+    if reload:
+        from adapter.cli.reloading import changes_of_source
+
+        changes = changes_of_source(Path.cwd())
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(supervisor.keep(members, changes))
+        rolls: set[asyncio.Task[None]] = set()
+
+        def roll() -> None:
+            rolls.add(group.create_task(supervisor.roll()))
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, roll)
+        await stop.wait()
+        for each in (keeping, *rolls):
+            each.cancel()

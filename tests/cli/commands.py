@@ -87,14 +87,16 @@ class Started:
 
 
 @contextmanager
-def started(*arguments: str, directory: Path, env: dict[str, str]) -> Generator[Started]:
+def started(
+    *arguments: str, directory: Path, env: dict[str, str], cwd: Path = kit.ROOT
+) -> Generator[Started]:
     """Start ``adapter <arguments>``; whatever is left of it is killed in the end."""
     directory.mkdir(exist_ok=True)
     surroundings = {"PATH": os.defpath, "HOME": str(directory), **env}
     with (directory / "out").open("w") as out, (directory / "err").open("w") as err:
         process = psutil.Popen(
             [sys.executable, "-m", "adapter.cli", *arguments],
-            cwd=kit.ROOT,
+            cwd=cwd,
             env=surroundings,
             stdin=subprocess.DEVNULL,
             stdout=out,
