@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from adapter.domain.job import Job, JobStatus
     from adapter.domain.task import Queue, RetryPolicy
     from adapter.settings import Settings
+    from adapter.store.dead_letters import DeadLetterFilter
     from adapter.store.insights import JobFilter, JobPage
 
 __all__ = [
     "AbortJobError",
     "Adapter",
     "AdapterError",
+    "DeadLetterFilter",
     "Job",
     "JobCanceledError",
     "JobContext",
@@ -52,6 +54,7 @@ _HOMES = {
     "AbortJobError": "adapter.domain.errors",
     "Adapter": "adapter.app",
     "AdapterError": "adapter.domain.errors",
+    "DeadLetterFilter": "adapter.store.dead_letters",
     "Job": "adapter.domain.job",
     "JobCanceledError": "adapter.domain.errors",
     "JobContext": "adapter.core.context",

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from uuid import UUID
 
 from adapter.assembly import Assembly
+from adapter.core.dead_letters import RedriveOptions, RedriveReport
 from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
 from adapter.core.reconcile import Progress, ReconcileReport
 from adapter.core.registry import TaskDefinition, policies_from_mapping
-from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions
+from adapter.core.replaying import replay_options
+from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions, topics_of
 from adapter.core.steering import Explanation
 from adapter.core.tasks import Task, TaskDecorator, TaskOptions, hooks_of, policy_of
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
@@ -22,6 +24,7 @@ from adapter.domain.job import LOCAL, Job, JobStatus
 from adapter.domain.routing import Flags
 from adapter.store import jobs as job_store
 from adapter.store import resolving
+from adapter.store.dead_letters import DeadLetterFilter, DeadLetterPage
 from adapter.store.insights import JobEvent, JobFilter, JobPage
 from adapter.store.jobs import MOST_ROWS
 from adapter.store.steps import (
@@ -140,7 +143,7 @@ class Adapter(Assembly):
             jobs = await run_within(within, self.database.schema, steps)
             if notify == "after_commit":
                 loop = asyncio.get_running_loop()
-                poke = functools.partial(self.notifier.poke, *_topics(jobs))
+                poke = functools.partial(self.notifier.poke, *topics_of(jobs))
                 after_commit(within, functools.partial(loop.call_soon_threadsafe, poke))
             return self._handles(planned, jobs)
         steps = self._scheduling(planned, own=True, in_transaction=False)
@@ -150,7 +153,7 @@ class Adapter(Assembly):
         lend = self.database.transaction if keyed or len(planned) > MOST_ROWS else self.database.connection
         async with lend() as conn:
             jobs = await run(conn, self.database.schema, steps)
-        topics = _topics(jobs) if notify != "no" else set[str]()
+        topics = topics_of(jobs) if notify != "no" else set[str]()
         self.notifier.poke(*(topics - {DISPATCH}))
         jobs = await self._submit_at_once(jobs)
         # Only now: a dispatcher that took them first would leave this call without a run id.
@@ -165,13 +168,13 @@ class Adapter(Assembly):
         steps = self._scheduling(planned, own=False, in_transaction=notify == "in_tx")
         jobs = run_within_sync(within, self.database.schema, steps)
         if notify == "after_commit":
-            after_commit(within, functools.partial(self.poke, *_topics(jobs)))
+            after_commit(within, functools.partial(self.poke, *topics_of(jobs)))
         return self._handles(planned, jobs)
 
     def _scheduling(self, planned: Sequence[Planned], *, own: bool, in_transaction: bool) -> Steps[list[Job]]:
         jobs = yield from self.scheduler.schedule(planned, own=own)
         if in_transaction:
-            yield Statement(*notification(self.database.schema, _topics(jobs)))
+            yield Statement(*notification(self.database.schema, topics_of(jobs)))
         return jobs
 
     def _handles(self, planned: Sequence[Planned], jobs: Sequence[Job]) -> list[JobHandle[Any]]:
@@ -250,20 +253,23 @@ class Adapter(Assembly):
         job = await self.get_job(job_id)
         if job is None:
             raise JobNotFoundError(job_id)
-        options = ScheduleOptions(
-            user_id=job.user_id,
-            queue=job.queue,
-            concurrency_key=job.concurrency_key,
-            priority=job.priority,
-            max_duration=job.max_duration,
-            retry=job.retry,
-            max_attempts=job.max_attempts,
-            metadata=job.metadata,
-            tags=job.tags,
-            extra={"replay_of": str(job.id), "replayed_by": actor},
-        )
+        options = replay_options(job, actor)
         options.update(overrides)
         return await self.schedule_job(job.type, job.data if data is SAME else data, **options)
+
+    async def dead_letters(self, wanted: DeadLetterFilter | None = None) -> DeadLetterPage:
+        """Return a page of jobs that ended badly (not COMPLETED, not CANCELED), the latest end first."""
+        return await self.letters.page(wanted or DeadLetterFilter())
+
+    async def redrive(
+        self, wanted: DeadLetterFilter | Sequence[UUID], **options: Unpack[RedriveOptions]
+    ) -> RedriveReport:
+        """Schedule a new job for each of these dead letters, as `replay_job` does, the oldest end first.
+
+        A dead letter is redriven once, however many ask at the same time, unless ``again``. A job that
+        cannot be scheduled is reported and costs the others nothing.
+        """
+        return await self.letters.redrive(wanted, **options)
 
     async def resolve_job(
         self, job_id: UUID, *, assume: Literal["not-started", "lost"], reason: str, actor: str
@@ -389,9 +395,3 @@ class Adapter(Assembly):
         from adapter.sync import SyncAdapter  # noqa: PLC0415 - starts a thread, only when it is asked for
 
         return SyncAdapter(self)
-
-
-def _topics(jobs: Sequence[Job]) -> set[str]:
-    fresh = [job for job in jobs if not job.deduplicated]
-    topics = {job.queue for job in fresh if job.executor == LOCAL and job.status is JobStatus.QUEUED}
-    return topics | ({DISPATCH} if any(job.status is JobStatus.PENDING for job in fresh) else set())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
+from adapter.core.dead_letters import DeadLetters
 from adapter.core.dispatch import Dispatcher
 from adapter.core.fence import StartFence
 from adapter.core.flags import FlagSource
@@ -67,6 +68,7 @@ _MADE_BY_OPEN = frozenset(
         "fence",
         "inbox",
         "insights",
+        "letters",
         "maintenance",
         "notifier",
         "packets",
@@ -175,6 +177,7 @@ class Assembly(HookPoints[Any, Any], ABC):
         self.steering = Steering(self._parts, self._flags, self.scheduler)
         self.maintenance = Maintenance(self._parts, timedelta(seconds=self.settings.worker_lease_seconds))
         self.retention = Retention(self._parts)
+        self.letters = DeadLetters(self._parts, self.scheduler)
         self.watch = Watch(self.database, self.clock)
         self.notifier.subscribe(self._heard)
 

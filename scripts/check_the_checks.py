@@ -412,6 +412,13 @@ GUARDS = [
         "tests/core/test_heartbeat.py",
     ),
     Guard(
+        "a dead letter is redriven once",
+        "adapter/store/dead_letters.py",
+        "WHERE r.times = (SELECT p.seen FROM pairs p WHERE p.job_id = r.job_id)",
+        "WHERE true",
+        "tests/core/test_dead_letters.py::test_many_that_redrive_at_once_redrive_each_job_once",
+    ),
+    Guard(
         "the second look, in finished",
         "adapter/store/jobs.py",
         'rows = await fetch(conn, schema, _FINISHED_BY_ID, {"ids": [job_id]})\n    return job_from_row(rows[0]) if rows else None\n',

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from adapter.cli import db, dev, doctor, exits, flags, jobs, reconcile, serving, status, tasks, webhooks
+from adapter.cli import db, dead, dev, doctor, exits, flags, jobs, reconcile, serving, status, tasks, webhooks
 from adapter.cli.invocation import Invocation
 
 _HELP = """Jobs in PostgreSQL that run here or elsewhere.
@@ -106,6 +106,7 @@ app.command("worker", rich_help_panel="Run")(serving.worker)
 app.command("dispatch", rich_help_panel="Run")(serving.dispatch)
 app.command("reconcile", rich_help_panel="Run")(reconcile.reconcile)
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Look and steer")
+app.add_typer(dead.app, name="dead", rich_help_panel="Look and steer")
 app.add_typer(tasks.app, name="tasks", rich_help_panel="Look and steer")
 app.command("explain", rich_help_panel="Look and steer")(tasks.explain)
 app.add_typer(flags.app, name="flags", rich_help_panel="Look and steer")

@@ -24,6 +24,7 @@ from adapter.domain.task import RetryPolicy
 from adapter.store.jobs import find_held, insert
 from adapter.store.processes import MAKE_QUEUES
 from adapter.store.steps import Statement, Steps
+from adapter.store.wakeup import DISPATCH
 
 _MOST_TAGS, _LONGEST_TAG, _LONGEST_KEY = 10, 128, 2048
 _MOST_TRIES = 20
@@ -221,6 +222,13 @@ class Scheduler:
         return replace(
             planned.job, executor=route.executor, route_reason=route.reason, status=status, extra=extra
         )
+
+
+def topics_of(jobs: Sequence[Job]) -> set[str]:
+    """Return who is to look at once jobs are committed: their queues, and the dispatcher."""
+    fresh = [job for job in jobs if not job.deduplicated]
+    topics = {job.queue for job in fresh if job.executor == LOCAL and job.status is JobStatus.QUEUED}
+    return topics | ({DISPATCH} if any(job.status is JobStatus.PENDING for job in fresh) else set())
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -63,6 +63,8 @@ OPEN = frozenset(JobStatus) - TERMINAL
 
 #: Ends after which the idempotency key is free again (Trigger.dev's rule, its API contract 8.1).
 RELEASES_KEY = TERMINAL - {JobStatus.COMPLETED, JobStatus.CANCELED}
+#: The same ends are dead letters: a person may want to look at them, and to try them again.
+DEAD = RELEASES_KEY
 
 
 class SubmitState(StrEnum):

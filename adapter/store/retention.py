@@ -56,6 +56,9 @@ _TRIMS: tuple[LiteralString, ...] = (
     """DELETE FROM {s}.job_events WHERE id IN (SELECT e.id FROM {s}.job_events e
        WHERE e.at < now() - interval '7 days' AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open o WHERE o.id = e.job_id)
          AND NOT EXISTS (SELECT FROM {s}.worker_jobs_finished f WHERE f.id = e.job_id) LIMIT %(limit)s)""",
+    """DELETE FROM {s}.redrives WHERE job_id IN (SELECT r.job_id FROM {s}.redrives r
+       WHERE r.at < now() - interval '7 days'
+         AND NOT EXISTS (SELECT FROM {s}.worker_jobs_finished f WHERE f.id = r.job_id) LIMIT %(limit)s)""",
     """DELETE FROM {s}.packets WHERE path IN (SELECT path FROM {s}.packets
        WHERE created_at < now() - interval '30 days' LIMIT %(limit)s) AND created_at < now() - interval '30 days'""",
 )

@@ -89,6 +89,18 @@ def _beside_jobs(metadata: MetaData) -> None:
         Index("job_events_at", "at"),
     )
     Table(
+        "redrives",
+        metadata,
+        # Dead letters of which a new job was made: the last one, and how often.
+        required("job_id", Uuid, primary_key=True),
+        required("new_job_id", Uuid),
+        required("times", Integer, server_default=text("1")),
+        required("actor", Text),
+        required("reason", Text),
+        stamp("at"),
+        Index("redrives_at", "at"),
+    )
+    Table(
         "batches",
         metadata,
         required("id", Uuid, primary_key=True),

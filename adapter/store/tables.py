@@ -174,6 +174,8 @@ def _jobs(metadata: MetaData) -> None:
     f = finished.c
     Index("worker_jobs_finished_type", f.type, f.finished)
     Index("worker_jobs_finished_created", f.created_at)
+    dead = text("NOT success AND status <> 'CANCELED'")
+    Index("worker_jobs_finished_dead", f.finished, f.id, postgresql_where=dead)
     Index("worker_jobs_finished_parent", f.parent_id, postgresql_where=text("parent_id IS NOT NULL"))
     Index(
         "worker_jobs_finished_tags", f.tags, postgresql_using="gin", postgresql_where=text("tags IS NOT NULL")

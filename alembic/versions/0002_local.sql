@@ -9,3 +9,16 @@ WHERE status = 'EXECUTING' AND executor = 'local';
 
 -- Rescue: the advisory lock by which judges see that a worker lives. Workers of the release before leave it null.
 ALTER TABLE {s}.workers ADD COLUMN lock_key BIGINT;
+
+-- Dead letters: found by their end, redriven once. The index has entries of jobs that ended badly, and no others.
+CREATE TABLE {s}.redrives (
+  job_id UUID NOT NULL,
+  new_job_id UUID NOT NULL,
+  times INTEGER DEFAULT 1 NOT NULL,
+  actor TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  PRIMARY KEY (job_id)
+);
+CREATE INDEX redrives_at ON {s}.redrives (at);
+CREATE INDEX worker_jobs_finished_dead ON {s}.worker_jobs_finished (finished, id) WHERE NOT success AND status <> 'CANCELED';

@@ -1,6 +1,8 @@
 -- Undoes 0002_local.sql, in the opposite order.
 SET LOCAL lock_timeout = '5s';
 
+DROP INDEX {s}.worker_jobs_finished_dead;
+DROP TABLE {s}.redrives;
 ALTER TABLE {s}.workers DROP COLUMN lock_key;
 
 DROP INDEX {s}.worker_jobs_open_executing;

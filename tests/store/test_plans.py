@@ -9,6 +9,7 @@ from psycopg import sql
 from adapter import JobFilter, JobStatus
 from adapter.store import (
     claims,
+    dead_letters,
     inbox,
     limited_claims,
     liveness,
@@ -122,6 +123,9 @@ DEAD = {
     "only": None,
     "limit": 500,
 }
+LETTERS: dict[str, Any] = dict.fromkeys(
+    ("ids", "statuses", "tasks", "queues", "errors", "finished_from", "finished_to", "after_at", "after_id")
+) | {"redriven": False}
 STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "claim": (
         claims._CLAIM,
@@ -141,6 +145,8 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "rescue": (rescuing._RESCUE, DEAD, {"worker_jobs_open_executing"}),
     "bury": (rescuing._BURY, DEAD, {"worker_jobs_open_executing"}),
     "workers nobody knows": (liveness._UNKNOWN, {}, {"worker_jobs_open_executing"}),
+    "page of dead letters": (dead_letters._PAGE, LETTERS | {"limit": 25}, {"_finished_id_idx"}),
+    "dead letters to redrive": (dead_letters._IDS, LETTERS | {"limit": 1000}, {"_finished_id_idx"}),
     "promote": (upkeep._PROMOTE, {"limit": 1000}, {"worker_jobs_open_due"}),
     "next due": (upkeep._NEXT_DUE, {}, {"worker_jobs_open_due"}),
     "expire": (upkeep._EXPIRE, {"limit": 500}, {"worker_jobs_open_expiry"}),
@@ -183,7 +189,7 @@ async def test_the_plan_of(big: Rig, name: str) -> None:
     given = {key: value for key, value in parameters.items() if f"%({key})s" in template}
     used, scanned = await _plan(big, template.replace("{s}", big.schema.quoted), given)
     assert not scanned, f"{name} reads all of {scanned}"
-    assert indexes <= used
+    assert all(any(index in name for name in used) for index in indexes)
 
 
 @pytest.mark.parametrize(
