@@ -11,10 +11,11 @@ from uuid import UUID
 
 from adapter.assembly import Assembly
 from adapter.core.dead_letters import RedriveOptions, RedriveReport
+from adapter.core.declaring import DeclaresRegistries
 from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
 from adapter.core.reconcile import Progress, ReconcileReport
-from adapter.core.registry import TaskDefinition, policies_from_mapping
+from adapter.core.registry import TaskDefinition
 from adapter.core.replaying import replay_options
 from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions, topics_of
 from adapter.core.steering import Explanation
@@ -55,7 +56,7 @@ SAME: Any = object()
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
-class Adapter(Assembly):
+class Adapter(DeclaresRegistries, Assembly):
     """One application's jobs: its tasks, its database, its executors.
 
     Making one does no I/O and touches no globals; two can live in one process. It is opened once
@@ -79,18 +80,6 @@ class Adapter(Assembly):
         """Declare a task that only other executors can run."""
         policy = policy_of(task, runs_locally=False, options=options)
         return self._declared(TaskDefinition(policy, None, payload))
-
-    def declare(
-        self,
-        definitions: Mapping[str, Mapping[str, Any]],
-        handlers: Mapping[str, Callable[..., Any]] | None = None,
-    ) -> list[Task[Any, Any]]:
-        """Declare a whole registry at once, in the shape the Trigger.dev guides use (`policies_from_mapping`)."""
-        known = handlers or {}
-        return [
-            self._declared(TaskDefinition(policy, known.get(policy.id)))
-            for policy in policies_from_mapping(definitions, known)
-        ]
 
     def _declared(self, definition: TaskDefinition[Any, Any]) -> Task[Any, Any]:
         self.registry.add(definition)

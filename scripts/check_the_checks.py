@@ -59,6 +59,20 @@ BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
 GUARDS = [
     Guard(
+        "only a database for tests is emptied",
+        "adapter/testing/database.py",
+        'if "test" not in name.lower() and not any_name:',
+        "if any_name is None:",
+        "tests/testing/test_kit.py::test_a_database_that_is_not_for_tests_is_not_emptied",
+    ),
+    Guard(
+        "a refused first start is not repeated",
+        "adapter/cli/supervision.py",
+        "if code == ExitCode.USAGE and starts == 1:",
+        "if code == ExitCode.USAGE and starts == 0:",
+        "tests/cli/test_workers.py::test_what_can_never_start_is_not_started_again",
+    ),
+    Guard(
         "epoch in a worker's write",
         CLAIMS,
         "o.epoch = w.epoch AND ",

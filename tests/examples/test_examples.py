@@ -90,8 +90,22 @@ async def test_inside_a_starlette_application(shop: tuple[Adapter, httpx.AsyncCl
     assert job.result == "invoice for order 7"
 
 
+@pytest.mark.timeout(150)
+def test_the_tests_of_the_shop_pass() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "tested_shop")],
+        env={"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT)},
+        cwd=EXAMPLES / "tested_shop",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_every_example_is_run_here_or_has_tests_of_its_own() -> None:
-    ours = {"quickstart.py", "in_starlette", "in_flask_style"}
+    ours = {"quickstart.py", "in_starlette", "in_flask_style", "tested_shop"}
     elsewhere = {"demo", "trigger_dev"}  # tests/demo or tests/cli, and tests/interop
     there = {each.name for each in EXAMPLES.iterdir() if not each.name.startswith((".", "__"))}
     assert there - elsewhere == ours
