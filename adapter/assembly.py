@@ -391,4 +391,8 @@ class Assembly(HookPoints[Any, Any], ABC):
             problem = await self._schema_problem()
         except StoreError as error:
             return {"database": f"cannot be reached: {type(error).__name__}"}
-        return {"schema": problem} if problem is not None else {}
+        problems = {"schema": problem} if problem is not None else dict[str, str]()
+        for worker in self._workers:
+            if worker.problem is not None:
+                problems["worker"] = worker.problem
+        return problems

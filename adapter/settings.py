@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from adapter.core.worker import WorkerOptions
+from adapter.core.worker_options import WorkerOptions
 from adapter.domain.errors import ConfigurationError
 from adapter.domain.routing import EVERY_TASK
 from adapter.store.database import DatabaseConfig
@@ -96,6 +96,10 @@ class Settings(BaseModel):
     worker_grace_seconds: float = Field(
         default=25, ge=0, validation_alias=_from("ADAPTER_WORKER_GRACE_SECONDS")
     )
+    #: How long a handler that was told to stop has to end before it is left behind, in seconds.
+    worker_cancel_grace_seconds: float = Field(
+        default=5, ge=0, validation_alias=_from("ADAPTER_WORKER_CANCEL_GRACE_SECONDS")
+    )
     #: How long one call of a lifecycle hook may take, in seconds.
     worker_hook_seconds: float = Field(
         default=30, gt=0, validation_alias=_from("ADAPTER_WORKER_HOOK_SECONDS")
@@ -167,6 +171,7 @@ class Settings(BaseModel):
             "threads": self.worker_threads,
             "lease": timedelta(seconds=self.worker_lease_seconds),
             "grace": timedelta(seconds=self.worker_grace_seconds),
+            "cancel_grace": timedelta(seconds=self.worker_cancel_grace_seconds),
             "hook_timeout": timedelta(seconds=self.worker_hook_seconds),
             "queues": self.worker_queues,
         }

@@ -176,6 +176,6 @@ async def rigged(
                 yield rig
             finally:
                 for worker in rig.workers:
-                    worker._threads.shutdown(wait=False, cancel_futures=True)
+                    worker._caller.shutdown()
     finally:
         await conn.close()

@@ -6,11 +6,18 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import logging
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Executor as ThreadPool
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from adapter.core.threads import HandlerThreads
+
+if TYPE_CHECKING:
+    from adapter.core.context import JobContext
+
+logger = logging.getLogger("adapter.worker")
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -21,19 +28,57 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 class Caller:
-    """Calls handlers and hooks for one worker. ``counts`` are the process's counters."""
+    """Calls handlers and hooks for one worker, in at most ``threads`` threads at once.
 
-    def __init__(self, threads: ThreadPool, hook_timeout: timedelta, counts: Counter[str]) -> None:
-        self._threads = threads
+    ``counts`` are the process's counters. ``cancel_grace``: how long something has to end once it is told to. ``hook_timeout``: how long a hook may
+    take.
+    """
+
+    def __init__(
+        self, threads: int, cancel_grace: timedelta, hook_timeout: timedelta, counts: Counter[str]
+    ) -> None:
+        # As many again may hang before it takes no more.
+        self._threads = HandlerThreads(threads, most_abandoned=threads)
+        self._cancel_grace = cancel_grace.total_seconds()
         self._hook_timeout = hook_timeout.total_seconds()
         self.counts = counts
 
-    async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether so many threads hang that nothing more should be begun in one."""
+        return self._threads.is_exhausted
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the threads, for people; None when nothing is."""
+        if not self.is_exhausted:
+            return None
+        hang = self._threads.abandoned
+        return f"{hang} threads hang; handlers that are not async are refused. Restart it, and see the log for which."
+
+    def shutdown(self) -> None:
+        """Let its threads end once they have nothing to do."""
+        self._threads.shutdown()
+
+    async def in_thread(self, context: JobContext, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that is not async; it sees the context variables of its caller."""
         call = functools.partial(contextvars.copy_context().run, _in_thread, function, *arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await self._threads.run(
+            call,
+            grace=self._cancel_grace,
+            on_cancel=context.cancel,
+            on_abandoned=functools.partial(self._say_abandoned, context),
+        )
 
-    async def hook(self, hook: Callable[..., Any], *arguments: Any) -> Any:
+    def _say_abandoned(self, context: JobContext) -> None:
+        self.counts["abandoned"] += 1
+        logger.error(
+            "a thread does not end although it was told to: left behind, with %d in all",
+            self._threads.abandoned,
+            extra={"job_id": str(context.job.id), "type": context.job.type},
+        )
+
+    async def hook(self, hook: Callable[..., Any], context: JobContext, *arguments: Any) -> Any:
         """Call a hook, for as long as hooks may take.
 
         Raises:
@@ -42,7 +87,7 @@ class Caller:
         async with asyncio.timeout(self._hook_timeout):
             if is_async(hook):
                 return await hook(*arguments)
-            return await self.in_thread(hook, *arguments)
+            return await self.in_thread(context, hook, *arguments)
 
 
 def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:

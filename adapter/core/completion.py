@@ -81,12 +81,14 @@ def plan_write(  # noqa: PLR0911 - one return per way a try can end
         case Stopped(reason):
             error = {"name": "Canceled", "message": reason}
             return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.CANCELED, error=error)
-        case Returned(reason, runnable):
+        case Returned(reason, runnable, delay=pause):
             return GivingBack(
                 job_id=job.id,
                 epoch=job.epoch,
                 lease=lease,
                 kind="returned",
+                delay=pause,
+                reason=reason if pause else None,
                 unspent=True,
                 waits_for_executor=not runnable,
             )
@@ -155,12 +157,16 @@ class Completer:
 
     async def put(self, done: Done) -> None:
         """Take an outcome at once, then wait while too many are unwritten."""
+        self.take(done)
+        await self._room.wait()
+
+    def take(self, done: Done) -> None:
+        """Take an outcome, however many are unwritten."""
         self._waiting.append(done)
         if len(self._waiting) >= _MOST_WAITING:
             self._room.clear()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write(), name="adapter-complete")
-        await self._room.wait()
 
     async def flush(self) -> None:
         """Wait until everything taken is written."""

@@ -171,7 +171,7 @@ async def within(
             await stack.enter_async_context(middleware(context))
         if context.attempt == 1 and not context.job.extra.get("snoozes"):
             for hook in hooks.on_start:
-                await caller.hook(hook, payload, context)
+                await caller.hook(hook, context, payload, context)
         return await handler()
     return None
 
@@ -202,8 +202,10 @@ async def tell_end(hooks: Hooks, payload: Any, context: JobContext, end: JobEnd,
         first, given = hooks.on_cancel, (payload, context)
     else:
         first, given = hooks.on_failure, (payload, context, end.error)
-    calls = [functools.partial(caller.hook, each, *given) for each in first]
-    calls += [functools.partial(caller.hook, each, payload, context, end) for each in hooks.on_complete]
+    calls = [functools.partial(caller.hook, each, context, *given) for each in first]
+    calls += [
+        functools.partial(caller.hook, each, context, payload, context, end) for each in hooks.on_complete
+    ]
     before = _cancels()
     for call in calls:
         try:

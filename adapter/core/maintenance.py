@@ -10,6 +10,7 @@ from adapter.core.loops import Poller
 from adapter.core.parts import Parts
 from adapter.store import liveness, rescuing, upkeep
 from adapter.store.database import Connection
+from adapter.store.overruns import end_overruns
 from adapter.store.wakeup import DISPATCH, FINISHED
 
 logger = logging.getLogger("adapter.maintenance")
@@ -18,6 +19,8 @@ _TICK_S = 1.0
 _SHORTEST_SLEEP_S = 0.005
 #: How often the workers are looked at, and how often the jobs of those that nobody knows.
 _LOOK_S, _LOOK_FOR_UNKNOWN_S = 0.9, 5.0
+#: So many leases past its max_duration a try is ended by whoever does the upkeep.
+_MARGIN_LEASES = 2
 
 
 class Maintenance:
@@ -46,17 +49,21 @@ class Maintenance:
             promoted = await upkeep.promote(conn, schema)
             expired = await upkeep.expire(conn, schema)
             rescued = await self._rescue(conn)
+            overrun = await end_overruns(conn, schema, self._lease * _MARGIN_LEASES)
             soonest = await upkeep.next_due(conn, schema)
         self._sleep_s = _TICK_S if soonest is None else min(_TICK_S, max(_SHORTEST_SLEEP_S, soonest))
         topics = set(promoted.queues | rescued.queues)
         if promoted.remote:
             topics.add(DISPATCH)
-        if expired or rescued.ended:
+        if ended := expired + rescued.ended + overrun:
             topics.add(FINISHED)
-            self._observers.finished(expired + rescued.ended)
+            self._observers.finished(ended)
+        if overrun:
+            logger.error("ended %d jobs past their max_duration: their workers did not", len(overrun))
+            self._observers.counts["overrun"] += len(overrun)
         if topics:
             self._notifier.poke(*topics)
-        return promoted.count + len(expired) + rescued.count + len(rescued.ended)
+        return promoted.count + len(ended) + rescued.count
 
     async def _rescue(self, conn: Connection) -> rescuing.Rescued:
         nothing = rescuing.Rescued(frozenset(), 0, [])

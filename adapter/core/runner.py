@@ -11,11 +11,13 @@ from typing import Any
 
 from adapter.core.calling import Caller
 from adapter.core.context import JobContext
+from adapter.core.handler_errors import judge
 from adapter.core.hooks import within
-from adapter.core.judging import describe_error, judge
 from adapter.core.registry import TaskDefinition
-from adapter.domain.errors import InvalidPayloadError
-from adapter.domain.outcome import Errored, Returned, Stopped, Succeeded, TimedOut, TryOutcome
+from adapter.domain.outcome import Returned, Succeeded, TimedOut, TryOutcome
+
+#: How long a job waits that this worker has no thread for: others shall have it.
+_ELSEWHERE = timedelta(seconds=5)
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class Interruption:
             self.outcome = outcome
 
 
-async def run_try(  # noqa: PLR0911 - one return per way a try can end
+async def run_try(
     definition: TaskDefinition[Any, Any],
     context: JobContext,
     interruption: Interruption,
@@ -38,46 +40,39 @@ async def run_try(  # noqa: PLR0911 - one return per way a try can end
 ) -> TryOutcome:
     """Run the handler once.
 
-    Async handlers are canceled when they are out of time; a sync one is told by ``ctx.is_canceled`` and
-    abandoned: its thread goes on, but nothing it does can touch the row any more.
+    Async handlers are canceled when they are out of time; a sync one is told by ``ctx.is_canceled``, given
+    a grace and abandoned: its thread goes on, but nothing it does can touch the row any more.
     """
+    if caller.is_exhausted and not definition.is_async:
+        return Returned("too many threads of this worker hang", delay=_ELSEWHERE)
     duration = context.job.max_duration
-    limit: asyncio.Timeout | None = None
+    limit = asyncio.timeout(duration.total_seconds() if duration else None)
     payload: Any = context.job.data
     try:
         payload = definition.load_payload(context.job.data)
-        async with asyncio.timeout(duration.total_seconds() if duration else None) as limit:
+        async with limit:
             if definition.hooks is None:
                 result = await _call(definition, payload, context, caller)
             else:
                 call = functools.partial(_call, definition, payload, context, caller)
                 result = await within(definition.hooks, payload, context, caller, call)
-        if limit.expired():
-            # It was told to end, and went on to a result: too late is too late.
-            context.cancel()
-            return interruption.outcome or _too_long(duration)
-        return Succeeded(definition.dump_result(result))
-    except asyncio.CancelledError as error:
-        context.cancel()
-        if interruption.outcome is None and not _is_being_canceled():
-            # The handler let the cancellation of something else out: an error like any other.
-            return Errored(describe_error(error))
-        if interruption.outcome is None:
-            interruption.set(Returned("the worker was stopped"))
-        return interruption.outcome or Stopped("canceled")
-    except TimeoutError as error:
-        context.cancel()
-        if duration is None or limit is None or not limit.expired():
-            return interruption.outcome or await judge(error, definition, payload, context, caller)
-        return _too_long(duration)
-    except InvalidPayloadError as error:
-        return Errored({"name": "InvalidPayloadError", "message": str(error)}, retryable=False)
+        if not limit.expired():
+            return Succeeded(definition.dump_result(result))
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
-        if limit is not None and limit.expired():
-            return interruption.outcome or _too_long(duration)
-        return interruption.outcome or await judge(error, definition, payload, context, caller)
+        if not limit.expired():
+            return _stopped(error, interruption) or await judge(error, definition, payload, context, caller)
+    # It was told to end, whatever it came to after that: too late is too late.
+    context.cancel()
+    return interruption.outcome or _too_long(duration)
+
+
+def _stopped(error: BaseException, interruption: Interruption) -> TryOutcome | None:
+    """Return what a try comes to that was stopped; None when its error is its own."""
+    if isinstance(error, asyncio.CancelledError) and _is_being_canceled():
+        return interruption.outcome or Returned("the worker was stopped")
+    return interruption.outcome
 
 
 def _is_being_canceled() -> bool:
@@ -101,4 +96,4 @@ async def _call(
     arguments = (payload, context) if definition.takes_context else (payload,)
     if definition.is_async:
         return await handler(*arguments)
-    return await caller.in_thread(handler, *arguments)
+    return await caller.in_thread(context, handler, *arguments)

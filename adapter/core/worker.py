@@ -9,9 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +22,13 @@ from adapter.core.ending import end_try
 from adapter.core.heartbeat import FENCE_AT, Heartbeat
 from adapter.core.metadata_writer import MetadataWriter
 from adapter.core.parts import Parts
+from adapter.core.patience import Patience
 from adapter.core.registry import TaskDefinition
 from adapter.core.runner import Interruption, run_try
+from adapter.core.worker_options import WorkerOptions
 from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
-from adapter.domain.outcome import Lease, Returned, Stopped
+from adapter.domain.outcome import Lease, Returned, Stopped, TryOutcome
 from adapter.store import processes, upkeep
 from adapter.store.claims import claim, return_unknown
 from adapter.store.limited_claims import claim_limited
@@ -40,23 +40,6 @@ _POLL_S = 1.0
 _QUEUES_S = 5.0
 _ADVERTISE_S = 60.0
 _NOT_QUEUES = {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
-    """How a worker works.
-
-    ``queues`` empty: all there are. ``grace``: how long a stop waits for tries. ``hook_timeout``: how long
-    one call of a hook may take.
-    """
-
-    concurrency: int = 50
-    threads: int = 32
-    lease: timedelta = timedelta(seconds=30)
-    grace: timedelta = timedelta(seconds=25)
-    hook_timeout: timedelta = timedelta(seconds=30)
-    queues: tuple[str, ...] = ()
-    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
 
 @dataclass(slots=True)
@@ -71,12 +54,12 @@ class Try:
     #: Whether the task has run at all: canceled before, it would end without an outcome.
     has_begun: bool = False
     stopped_at: float | None = None
-    #: Whether only the hooks of its end still run.
-    is_ending: bool = False
+    #: What it came to, while the hooks of its end still run.
+    end: TryOutcome | None = None
 
     def stop(self, outcome: Stopped | Returned) -> None:
         """Ask the handler to end; ``outcome`` is what it then counts as."""
-        if self.is_ending and isinstance(outcome, Stopped):
+        if self.end is not None and isinstance(outcome, Stopped):
             # Too late to cancel it: what it came to is known.
             return
         self.interruption.set(outcome)
@@ -105,7 +88,7 @@ class Worker:
         self._schedule = schedule
         self._completer = Completer(parts)
         self._metadata = MetadataWriter(parts)
-        self._threads = self._make_threads()
+        self._patience = Patience(options.cancel_grace, parts.observers.counts, self._abandon)
         self._caller = self._make_caller()
         self._tries: dict[UUID, Try] = {}
         self._wake = asyncio.Event()
@@ -118,11 +101,14 @@ class Worker:
         self._heartbeat: Heartbeat | None = None
         self._fenced = False
 
-    def _make_threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.options.threads, thread_name_prefix="adapter-job")
-
     def _make_caller(self) -> Caller:
-        return Caller(self._threads, self.options.hook_timeout, self._observers.counts)
+        given = self.options
+        return Caller(given.threads, given.cancel_grace, given.hook_timeout, self._observers.counts)
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps this worker from taking every job, None when nothing does."""
+        return self._caller.problem
 
     @property
     def running(self) -> int:
@@ -151,7 +137,6 @@ class Worker:
         """Make the worker known and begin to beat."""
         if self._heartbeat is not None:
             # It fell and starts again; its threads ended with it.
-            self._threads = self._make_threads()
             self._caller = self._make_caller()
         await self._register()
         loop = asyncio.get_running_loop()
@@ -305,6 +290,7 @@ class Worker:
 
     async def _run(self, current: Try, definition: TaskDefinition[Any, Any] | None) -> None:
         current.has_begun = True
+        timer: asyncio.TimerHandle | None = None
         try:
             if current.interruption.outcome is not None:
                 outcome = current.interruption.outcome
@@ -314,19 +300,35 @@ class Worker:
                 outcome = Stopped("canceled")
             else:
                 self._observers.started(current.job)
+                if current.job.max_duration is not None:
+                    timer = self._patience.limit(current, current.job.max_duration)
                 outcome = await run_try(definition, current.context, current.interruption, self._caller)
                 if definition.hooks is not None and definition.hooks.watches_ends:
-                    current.is_ending = True
+                    current.end = outcome
                     done = Done(current.job, current.lease, outcome)
                     await end_try(done, definition, current.context, self._registry, self._caller)
         except asyncio.CancelledError:
             # Stopped before its handler was reached.
             outcome = current.interruption.outcome or Returned("the worker was stopped")
         finally:
-            self._tries.pop(current.job.id, None)
+            if timer is not None:
+                timer.cancel()
+            is_abandoned = self._tries.get(current.job.id) is not current
+            if not is_abandoned:
+                del self._tries[current.job.id]
             if self._room() * 2 >= self.options.concurrency or not self._tries:
                 self._wake.set()
-        await self._completer.put(Done(current.job, current.lease, outcome, current.context.close()))
+        if not is_abandoned:
+            await self._completer.put(Done(current.job, current.lease, outcome, current.context.close()))
+
+    def _abandon(self, current: Try, outcome: TryOutcome) -> bool:
+        """Let go of a try that does not end: its slot is free, and nothing it does counts. False: it has ended."""
+        if self._tries.get(current.job.id) is not current:
+            return False
+        del self._tries[current.job.id]
+        self._completer.take(Done(current.job, current.lease, outcome, current.context.close()))
+        self._wake.set()
+        return True
 
     def cancel_tries(self, job_ids: Sequence[UUID]) -> None:
         """Stop these jobs: somebody canceled them. Said with every beat, it interrupts once per grace."""
@@ -335,7 +337,7 @@ class Worker:
             current = self._tries.get(job_id)
             if current is not None and (current.stopped_at is None or now - current.stopped_at >= grace):
                 current.stopped_at = now
-                current.stop(Stopped("canceled"))
+                self._patience.stop(current, Stopped("canceled"))
 
     def _fence(self) -> None:
         """Let go of everything: others may take our jobs any moment now."""
@@ -346,7 +348,7 @@ class Worker:
 
     def _drop_all(self, why: str) -> None:
         for current in list(self._tries.values()):
-            current.stop(Returned(why))
+            self._patience.stop(current, Returned(why))
 
     async def _recover(self) -> None:
         """Come back after a fence, once a heartbeat gets through again, as the same process."""
@@ -374,7 +376,7 @@ class Worker:
             _, late = await asyncio.wait(tasks, timeout=self.options.grace.total_seconds())
             if late:
                 self._drop_all("the worker was stopped")
-                await asyncio.wait(late, timeout=5)
+                await self._patience.wait(late)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
                 await self._completer.flush()
@@ -385,5 +387,5 @@ class Worker:
                 # Without its row a worker counts as dead at once.
                 if not self._tries and not self._completer.unwritten:
                     await processes.retire(conn, self._database.schema, self.id)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._caller.shutdown()
         logger.info("worker stopped", extra={"worker": str(self.id)})

@@ -76,10 +76,11 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The try gives the job back unspent: a graceful stop, or no handler here."""
+    """The try gives the job back unspent: a graceful stop, no handler here, or no thread for ``delay``."""
 
     reason: str
     runnable: bool = True
+    delay: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

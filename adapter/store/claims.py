@@ -24,6 +24,7 @@ TAKE: LiteralString = (
     """
 UPDATE {s}.worker_jobs_open o SET
   status = 'EXECUTING', waiting_for = NULL, attempt = attempt + 1, started = COALESCE(started, now()),
+  deadline = now() + max_duration,
   worker_id = %(worker_id)s, claim_number = %(claim_number)s, tag_held = false, updated_at = now()
 FROM picked WHERE o.id = picked.id AND """
     + FLUSHED
@@ -126,7 +127,7 @@ _GIVE_BACK: LiteralString = (
     attempt = o.attempt - w.unspent::int,
     -- Without a handler nothing began, so its time to live still counts.
     started = CASE WHEN w.waits AND o.attempt = 1 THEN NULL ELSE o.started END,
-    error = COALESCE(w.new_error, o.error),
+    error = COALESCE(w.new_error, o.error), deadline = NULL,
     extra = CASE WHEN w.kind = 'snoozed' THEN COALESCE(o.extra, '{}')
       || jsonb_build_object('snoozes', COALESCE((o.extra ->> 'snoozes')::int, 0) + 1) ELSE o.extra END,
     seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
@@ -152,7 +153,7 @@ WITH lost AS MATERIALIZED (
   WHERE worker_id = %(worker_id)s AND status = 'EXECUTING' AND executor = 'local' AND id <> ALL(%(known)s::uuid[])
   ORDER BY id FOR UPDATE
 ), back AS (
-  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', attempt = o.attempt - 1, started = CASE WHEN o.attempt > 1 THEN o.started END,
+  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', attempt = o.attempt - 1, deadline = NULL, started = CASE WHEN o.attempt > 1 THEN o.started END,
     seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
   FROM lost WHERE o.id = lost.id RETURNING o.id, o.epoch
 )

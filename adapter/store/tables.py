@@ -124,6 +124,7 @@ def _jobs(metadata: MetaData) -> None:
         required("remote_rank", Integer, server_default=text("0")),
         moment("confirm_at"),
         required("open_children", Integer, server_default=text("0")),
+        moment("deadline"),
         PrimaryKeyConstraint("id"),
         CheckConstraint(_one_of("status", OPEN), name="worker_jobs_open_status"),
         CheckConstraint(_one_of("submit_state", SubmitState), name="worker_jobs_open_submit_state"),
@@ -140,6 +141,11 @@ def _jobs(metadata: MetaData) -> None:
     Index("worker_jobs_open_expiry", c.expires_at, postgresql_where=text("expires_at IS NOT NULL"))
     executing = text("status = 'EXECUTING' AND executor = 'local'")
     Index("worker_jobs_open_executing", c.queue, c.worker_id, postgresql_where=executing)
+    Index(
+        "worker_jobs_open_deadline",
+        c.deadline,
+        postgresql_where=text("status = 'EXECUTING' AND executor = 'local' AND deadline IS NOT NULL"),
+    )
     Index("worker_jobs_open_waiting", c.waiting_for, c.type, postgresql_where=text("status = 'WAITING'"))
     Index(
         "worker_jobs_open_dispatch",

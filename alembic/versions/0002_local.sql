@@ -22,3 +22,8 @@ CREATE TABLE {s}.redrives (
 );
 CREATE INDEX redrives_at ON {s}.redrives (at);
 CREATE INDEX worker_jobs_finished_dead ON {s}.worker_jobs_finished (finished, id) WHERE NOT success AND status <> 'CANCELED';
+
+-- When the try that runs is over its time; only jobs with a max_duration have one.
+ALTER TABLE {s}.worker_jobs_open ADD COLUMN deadline TIMESTAMP WITH TIME ZONE;
+CREATE INDEX worker_jobs_open_deadline ON {s}.worker_jobs_open (deadline)
+WHERE status = 'EXECUTING' AND executor = 'local' AND deadline IS NOT NULL;

@@ -1,6 +1,7 @@
 -- Undoes 0002_local.sql, in the opposite order.
 SET LOCAL lock_timeout = '5s';
 
+ALTER TABLE {s}.worker_jobs_open DROP COLUMN deadline;
 DROP INDEX {s}.worker_jobs_finished_dead;
 DROP TABLE {s}.redrives;
 ALTER TABLE {s}.workers DROP COLUMN lock_key;

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from adapter import AbortJobError, Adapter, JobContext, JobEnd, RetryPolicy
 from adapter.domain.errors import TaskDefinitionError
+from adapter.store import rescuing
 from tests.kit import eventually
 from tests.rig import Rig, rigged
 
@@ -206,11 +207,11 @@ async def test_what_no_worker_saw_the_end_of_calls_nothing(database_url: str) ->
         canceled = await rig.adapter.schedule_job("order", {"number": 1})
         assert (await rig.adapter.cancel_job(canceled.id)).status == "CANCELED"
         crashed = await rig.adapter.schedule_job("order", {"number": 1}, max_attempts=1)
-        await rig.claim()
-        await rig.set(crashed.id, "worker_id = NULL")
-        await rig.sql("UPDATE {s}.workers SET seen_at = now() - interval '1 day'")
-        rig.adapter.maintenance._lease = timedelta(seconds=-(10**9))
-        await rig.adapter.maintenance.run_once()
+        lease, _ = await rig.claim()
+        async with rig.adapter.database.connection() as conn:
+            await rescuing.rescue(
+                conn, rig.schema, [], unknown=[lease.worker_id], lease=timedelta(days=-1000)
+            )
         assert await rig.status(crashed.id) == "CRASHED"
         assert seen == []
 

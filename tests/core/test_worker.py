@@ -242,7 +242,7 @@ def slow(adapter: Adapter, stage: Stage) -> None:
 
 @pytest.mark.parametrize("task", ["slow", "slow-thread"])
 async def test_a_handler_out_of_time_times_out_and_is_told(database_url: str, task: str) -> None:
-    async with playing(database_url, slow) as (rig, stage):
+    async with playing(database_url, slow, worker_cancel_grace_seconds=0.05) as (rig, stage):
         job = await rig.adapter.schedule_job(task, max_duration=timedelta(milliseconds=50))
         await rig.work()
         row = await rig.row(job.id)
@@ -252,7 +252,7 @@ async def test_a_handler_out_of_time_times_out_and_is_told(database_url: str, ta
 
 @pytest.mark.parametrize("task", ["slow", "slow-thread"])
 async def test_a_running_job_is_canceled_cooperatively(database_url: str, task: str) -> None:
-    async with playing(database_url, slow) as (rig, stage):
+    async with playing(database_url, slow, worker_cancel_grace_seconds=0.05) as (rig, stage):
         job = await rig.adapter.schedule_job(task)
         worker = rig.worker(lease=timedelta(seconds=2), grace=timedelta(seconds=1))
         async with running(worker):

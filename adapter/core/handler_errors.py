@@ -6,7 +6,13 @@ import logging
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from adapter.domain.errors import AbortJobError, JobControl, RetryJobError, SnoozeJobError
+from adapter.domain.errors import (
+    AbortJobError,
+    InvalidPayloadError,
+    JobControl,
+    RetryJobError,
+    SnoozeJobError,
+)
 from adapter.domain.json import keepable
 from adapter.domain.outcome import Errored, Snoozed, TryOutcome
 
@@ -44,6 +50,8 @@ async def judge(
     """Return what an error comes to: by its own word, by ``catch_error``, by the task's classes, by the policy."""
     if isinstance(error, JobControl):
         return _controlled(error, error)
+    if isinstance(error, InvalidPayloadError):
+        return Errored({"name": "InvalidPayloadError", "message": str(error)}, retryable=False, raised=error)
     hooks = definition.hooks
     for catch in hooks.catch_error if hooks is not None else ():
         control = await _asked(catch, payload, context, error, caller)
@@ -56,7 +64,7 @@ async def _asked(
     catch: CatchError[Any], payload: Any, context: JobContext, error: BaseException, caller: Caller
 ) -> JobControl | None:
     try:
-        said = await caller.hook(catch, payload, context, error)
+        said = await caller.hook(catch, context, payload, context, error)
     except JobControl as control:
         return control
     except Exception:

@@ -1,0 +1,27 @@
+"""How a worker works."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How a worker works.
+
+    ``queues`` empty: all there are. ``grace``: how long a stop waits for tries. ``hook_timeout``: how long
+    one call of a hook may take. ``cancel_grace``: how long a handler that was told to stop has to end before
+    it is left behind.
+    """
+
+    concurrency: int = 50
+    threads: int = 32
+    lease: timedelta = timedelta(seconds=30)
+    grace: timedelta = timedelta(seconds=25)
+    cancel_grace: timedelta = timedelta(seconds=5)
+    hook_timeout: timedelta = timedelta(seconds=30)
+    queues: tuple[str, ...] = ()
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
