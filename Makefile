@@ -10,7 +10,7 @@ WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-all test-quick test-oldest check check-format check-lint check-types check-layers \
-	check-quickstart check-migrations coverage bench bench-setup lock setup setup-node setup-oldest setup-pgbouncer clean
+	check-quickstart check-migrations coverage soak bench bench-setup lock setup setup-node setup-oldest setup-pgbouncer clean
 
 help:
 	@echo 'make demo         jobs that move between two executors, and a kill -9, under a minute'
@@ -21,6 +21,7 @@ help:
 	@echo 'make coverage     the quick tests, with the branches they miss'
 	@echo 'make bench        the benchmarks'
 	@echo 'make bench-setup  the peers that the benchmarks compare with'
+	@echo 'make soak         10 workers under load for 10 minutes, with kills (HOURS=4, SECONDS=60)'
 	@echo 'make lock         write the locks anew (LOCK_OPTIONS=--upgrade: with the newest of everything)'
 	@echo 'make clean        remove all that was made'
 
@@ -106,6 +107,9 @@ demo: setup
 bench: setup
 	$(BIN)/python -m bench
 
+soak: setup
+	$(BIN)/python -m soak $(if $(HOURS),--hours $(HOURS)) $(if $(SECONDS),--seconds $(SECONDS)) $(SOAK_OPTIONS)
+
 # The peers that the benchmarks compare with. One that cannot be set up is left out, and the benchmarks say so.
 bench-setup: setup
 	-scripts/setup_bench.sh
@@ -128,4 +132,4 @@ clean:
 	rm -rf .venv .venv-bench build dist .coverage .coverage.* htmlcov .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache tests/interop/node/node_modules tests/peers/*/node_modules \
 		bench/peers/node/node_modules
-	find adapter alembic bench examples scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find adapter alembic bench examples scripts soak tests -name __pycache__ -type d -prune -exec rm -rf {} +
