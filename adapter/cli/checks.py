@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
 import psycopg
 
 from adapter.app import Adapter
+from adapter.cli import storage_checks
 from adapter.cli.output import brief
+from adapter.cli.verdicts import Check, Verdict
 from adapter.domain.errors import AdapterError
 from adapter.store import diagnosis, migrate
 from adapter.store.database import Connection, DatabaseConfig, Schema
@@ -19,24 +19,6 @@ _SKEW_TO_MENTION, _SKEW_TO_FAIL = timedelta(seconds=1), timedelta(seconds=30)
 _LONG = timedelta(minutes=5)
 _WAITS_TOO_LONG = timedelta(minutes=5)
 _DAYS_AHEAD = 3
-
-
-class Verdict(StrEnum):
-    """What a check came to."""
-
-    PASS = "pass"  # noqa: S105 - a verdict
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. ``advice``: what to do about it."""
-
-    name: str
-    verdict: Verdict
-    finding: str
-    advice: str = ""
 
 
 class Doctor:
@@ -60,6 +42,7 @@ class Doctor:
                     await self._backlog(conn, schema)
                     await self._remotes(conn, schema)
                     await self._switches()
+                    self._checks += await storage_checks.examine(conn, schema)
                 await self._transactions(conn, schema)
         except psycopg.Error as error:
             words = error.diag.message_primary or str(error).partition("\n")[0]
@@ -209,8 +192,6 @@ class Doctor:
         else:
             self._waiting("ready jobs", found.oldest_ready, workers, "Run more workers.")
         self._waiting("undispatched jobs", found.oldest_pending, "", "Is a dispatcher running?")
-        if found.unrunnable:
-            self._warn("handlers", f"{found.unrunnable} jobs wait for a worker that has a handler for them")
 
     def _waiting(self, name: str, age: timedelta | None, also: str, advice: str) -> None:
         finding = "none" if age is None else f"the oldest waits for {brief(age)}"

@@ -11,13 +11,14 @@ from adapter.cli.exits import ExitCode
 from adapter.cli.invocation import Invocation
 
 if TYPE_CHECKING:
-    from adapter.cli.checks import Check
+    from adapter.cli.verdicts import Check
 
 
 def doctor(ctx: typer.Context) -> None:
     """Examine the database, the configuration and the backlog; ends with 3 when a check fails."""
     from adapter.cli import output
-    from adapter.cli.checks import Doctor, Verdict
+    from adapter.cli.checks import Doctor
+    from adapter.cli.verdicts import Verdict
 
     invocation = Invocation.of(ctx)
     invocation.log(quiet=True)

@@ -39,7 +39,6 @@ SELECT
     WHERE status = 'QUEUED' AND executor = 'local') AS oldest_ready,
   (SELECT now() - min(updated_at) FROM {s}.worker_jobs_open
     WHERE status = 'PENDING' AND submit_state = 'never') AS oldest_pending,
-  (SELECT count(*) FROM {s}.worker_jobs_open WHERE waiting_for = 'executor' AND executor = 'local') AS unrunnable,
   (SELECT count(*) FROM {s}.workers WHERE seen_at > now() - lease) AS workers
 """
 
@@ -80,7 +79,6 @@ class Backlog:
     stuck: int
     oldest_ready: timedelta | None
     oldest_pending: timedelta | None
-    unrunnable: int
     workers: int
 
 

@@ -29,6 +29,16 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from adapter.store.columns import flag, moment, required, stamp
 
+#: Small tables that are rewritten all the time: room on the page, and vacuum by count, without pauses.
+_BUSY = {
+    "fillfactor": 50,
+    "autovacuum_vacuum_scale_factor": 0,
+    "autovacuum_vacuum_threshold": 500,
+    "autovacuum_vacuum_cost_delay": 0,
+}
+#: Larger ones that only grow and shrink: vacuum sooner than after a fifth of them.
+_GROWING = {"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0}
+
 
 def tables_beside_jobs(metadata: MetaData) -> None:
     """Add them to ``metadata``."""
@@ -48,6 +58,7 @@ def _beside_jobs(metadata: MetaData) -> None:
         required("expires_at", DateTime(timezone=True)),
         PrimaryKeyConstraint("task", "key"),
         Index("job_keys_expiry", "expires_at"),
+        postgresql_with=_GROWING,
     )
     Table(
         "remote_runs",
@@ -87,6 +98,7 @@ def _beside_jobs(metadata: MetaData) -> None:
         Column("detail", JSONB),
         Index("job_events_job", "job_id", "id"),
         Index("job_events_at", "at"),
+        postgresql_with=_GROWING,
     )
     Table(
         "redrives",
@@ -217,7 +229,7 @@ def _steering(metadata: MetaData) -> None:
             Integer,
             Computed("COALESCE(limit_override, concurrency_limit)", persisted=True),
         ),
-        postgresql_with={"fillfactor": 50},
+        postgresql_with=_BUSY,
     )
     Table(
         "concurrency_keys",
@@ -227,7 +239,7 @@ def _steering(metadata: MetaData) -> None:
         required("held", Integer, server_default=text("0")),
         PrimaryKeyConstraint("queue", "key"),
         CheckConstraint("held >= 0", name="concurrency_keys_held"),
-        postgresql_with={"fillfactor": 50},
+        postgresql_with=_BUSY,
     )
 
 
@@ -247,7 +259,7 @@ def _running(metadata: MetaData) -> None:
         stamp("started_at"),
         stamp("seen_at"),
         moment("stopping_at"),
-        postgresql_with={"fillfactor": 50},
+        postgresql_with=_BUSY,
     )
     Table(
         "advertised_tasks",
@@ -265,6 +277,7 @@ def _running(metadata: MetaData) -> None:
         required("until", DateTime(timezone=True)),
         required("term", BigInteger, server_default=text("1")),
         Column("detail", JSONB),
+        postgresql_with=_BUSY,
     )
     Table(
         "webhook_inbox",
@@ -299,7 +312,7 @@ def _running(metadata: MetaData) -> None:
         stamp("refilled_at"),
         moment("paused_until"),
         PrimaryKeyConstraint("executor", "share"),
-        postgresql_with={"fillfactor": 50},
+        postgresql_with=_BUSY,
     )
     Table(
         "packets",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Iterable
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -12,6 +13,11 @@ from psycopg import sql
 SEEDED_TABLES = frozenset({"alembic_version", "finished_partitions", "flags_state"})
 #: Tables that refuse a DELETE; they are emptied only when a test has written to them.
 APPEND_ONLY_TABLES = frozenset({"flag_changes"})
+
+#: Those tables refuse it, too, for everybody but a test.
+_EMPTY_ALL_THE_SAME: LiteralString = (
+    "ALTER TABLE {t} DISABLE TRIGGER USER; TRUNCATE {t}; ALTER TABLE {t} ENABLE TRIGGER USER"
+)
 
 
 class Broom:
@@ -53,7 +59,7 @@ class Broom:
         for table in APPEND_ONLY_TABLES:
             name = sql.Identifier(self._schema, table)
             if conn.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(name)).fetchone() is not None:
-                conn.execute(sql.SQL("TRUNCATE {}").format(name))
+                conn.execute(sql.SQL(_EMPTY_ALL_THE_SAME).format(t=name))
         conn.execute(self._statement)
 
     def _connected(self) -> psycopg.Connection:

@@ -27,3 +27,17 @@ CREATE INDEX worker_jobs_finished_dead ON {s}.worker_jobs_finished (finished, id
 ALTER TABLE {s}.worker_jobs_open ADD COLUMN deadline TIMESTAMP WITH TIME ZONE;
 CREATE INDEX worker_jobs_open_deadline ON {s}.worker_jobs_open (deadline)
 WHERE status = 'EXECUTING' AND executor = 'local' AND deadline IS NOT NULL;
+
+-- Small tables that are rewritten all the time: vacuum by count, without pauses, with room on the page. Larger ones
+-- that only grow and shrink: sooner than after a fifth of them.
+ALTER TABLE {s}.workers SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE {s}.job_queues SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE {s}.concurrency_keys SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE {s}.leases SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE {s}.remote_budgets SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE {s}.job_keys SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE {s}.job_events SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- The audit of flags is append-only for those, too, who empty whole tables.
+CREATE TRIGGER flag_changes_no_truncate BEFORE TRUNCATE ON {s}.flag_changes
+  FOR EACH STATEMENT EXECUTE FUNCTION {s}.refuse_change();

@@ -1,6 +1,15 @@
 -- Undoes 0002_local.sql, in the opposite order.
 SET LOCAL lock_timeout = '5s';
 
+DROP TRIGGER flag_changes_no_truncate ON {s}.flag_changes;
+ALTER TABLE {s}.leases RESET (fillfactor);
+ALTER TABLE {s}.workers RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay);
+ALTER TABLE {s}.job_queues RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay);
+ALTER TABLE {s}.concurrency_keys RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay);
+ALTER TABLE {s}.leases RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay);
+ALTER TABLE {s}.remote_budgets RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay);
+ALTER TABLE {s}.job_keys RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_cost_delay);
+ALTER TABLE {s}.job_events RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_cost_delay);
 ALTER TABLE {s}.worker_jobs_open DROP COLUMN deadline;
 DROP INDEX {s}.worker_jobs_finished_dead;
 DROP TABLE {s}.redrives;
