@@ -447,6 +447,41 @@ GUARDS = [
         "0",
         f"{I1}::test_jobs_whose_claim_got_no_reply_are_found_again_by_their_own_worker",
     ),
+    Guard(
+        "metadata: the lease",
+        "adapter/store/job_metadata.py",
+        "AND o.worker_id = w.worker_id\n  AND o.claim_number = w.claim_number AND",
+        "AND",
+        "tests/core/test_progress.py::test_the_write_is_fenced",
+    ),
+    Guard(
+        "metadata: the last of it before the outcome",
+        "adapter/core/completion.py",
+        "            if patches:\n",
+        "            if not patches:\n",
+        "tests/core/test_progress.py::test_a_retry_goes_on_from_what_the_try_before_said",
+    ),
+    Guard(
+        "overruns: the worker has the first word",
+        "adapter/store/overruns.py",
+        "AND deadline < now() - %(margin)s::interval",
+        "AND deadline < now() + %(margin)s::interval",
+        "tests/core/test_overruns.py::test_its_own_worker_has_the_first_word",
+    ),
+    Guard(
+        "snoozes: their bound",
+        "adapter/core/completion.py",
+        "if most is not None and snoozes(job) >= most:",
+        "if most is not None and snoozes(job) < 0:",
+        "tests/unit/test_plan_write.py",
+    ),
+    Guard(
+        "hooks: the outcome stays",
+        "adapter/core/hooks.py",
+        """            caller.counts["hook_failed"] += 1\n""",
+        """            raise\n""",
+        "tests/core/test_hooks.py::test_a_hook_of_the_end_that_fails_changes_nothing",
+    ),
 ]
 
 
