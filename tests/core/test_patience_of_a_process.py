@@ -1,0 +1,57 @@
+"""A process whose handler swallows every cancellation ends all the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import kit
+
+PROGRAM = """
+import asyncio
+from datetime import timedelta
+
+from adapter import Adapter
+
+adapter = Adapter.from_env()
+began = asyncio.Event()
+
+
+@adapter.task("forever")
+async def forever(payload: int) -> None:
+    began.set()
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+
+async def main() -> None:
+    stop = {"grace": timedelta(0), "cancel_grace": timedelta(milliseconds=100)}
+    async with adapter.running(work=True, **stop):
+        job = await forever.schedule(1)
+        await began.wait()
+    async with adapter:
+        found = await adapter.get_job(job.id)
+        print(found.status, found.attempt)
+
+
+asyncio.run(main())
+print("ended")
+"""
+
+
+def test_a_coroutine_that_never_ends_does_not_keep_its_process(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(file)],
+        env={"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["QUEUED 0", "ended"], done.stderr
+    assert "left behind" in done.stderr
