@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SnoozeJobError,
     )
     from adapter.domain.job import Job, JobStatus
+    from adapter.domain.limits import Limits, Rate
     from adapter.domain.task import Queue, RetryPolicy
     from adapter.settings import Settings
     from adapter.store.dead_letters import DeadLetterFilter
@@ -40,7 +41,9 @@ __all__ = [
     "JobPage",
     "JobSpec",
     "JobStatus",
+    "Limits",
     "Queue",
+    "Rate",
     "ResultTimeoutError",
     "RetryJobError",
     "RetryPolicy",
@@ -65,7 +68,9 @@ _HOMES = {
     "JobPage": "adapter.store.insights",
     "JobSpec": "adapter.core.scheduling",
     "JobStatus": "adapter.domain.job",
+    "Limits": "adapter.domain.limits",
     "Queue": "adapter.domain.task",
+    "Rate": "adapter.domain.limits",
     "ResultTimeoutError": "adapter.domain.errors",
     "RetryJobError": "adapter.domain.errors",
     "RetryPolicy": "adapter.domain.task",

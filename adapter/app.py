@@ -14,6 +14,7 @@ from adapter.core.dead_letters import RedriveOptions, RedriveReport
 from adapter.core.declaring import DeclaresRegistries
 from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
+from adapter.core.queue_control import ControlsQueues
 from adapter.core.reconcile import Progress, ReconcileReport
 from adapter.core.registry import TaskDefinition
 from adapter.core.replaying import replay_options
@@ -56,7 +57,7 @@ SAME: Any = object()
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
-class Adapter(DeclaresRegistries, Assembly):
+class Adapter(ControlsQueues, DeclaresRegistries, Assembly):
     """One application's jobs: its tasks, its database, its executors.
 
     Making one does no I/O and touches no globals; two can live in one process. It is opened once

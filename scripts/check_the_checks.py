@@ -51,9 +51,9 @@ I4, I5, I6 = (
 DISPATCH, RECONCILE = "tests/core/test_dispatch.py", "tests/core/test_reconcile.py"
 KEYS = "tests/store/test_keys_and_tags.py"
 OUTBOX, REPORTS, CLAIMS = "adapter/store/outbox.py", "adapter/store/reports.py", "adapter/store/claims.py"
-LIMITED = "adapter/store/limited_claims.py"
 RESCUING, LIVENESS = "adapter/store/rescuing.py", "adapter/store/liveness.py"
 JUDGING, JUDGE = "adapter/core/judge.py", "tests/unit/test_judge.py"
+LIMITED, LIMITS = "adapter/store/limited_claims.py", "tests/store/test_limits.py"
 TRY_KEY = "WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s"
 BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
@@ -287,9 +287,58 @@ GUARDS = [
     Guard(
         "limits are counted under the queue's lock",
         LIMITED,
-        "ORDER BY name FOR NO KEY UPDATE SKIP LOCKED",
-        "ORDER BY name",
+        " FOR NO KEY UPDATE OF q SKIP LOCKED",
+        "",
         "tests/store/test_claims.py::test_eight_claimers_never_exceed_a_limit_of_five",
+    ),
+    Guard(
+        "a limit counts what runs",
+        LIMITED,
+        "(q.limits ->> 'concurrency_limit')::int - r.running)",
+        "(q.limits ->> 'concurrency_limit')::int)",
+        "tests/store/test_claims.py::test_what_executes_already_counts",
+    ),
+    Guard(
+        "a key's limit counts what runs of the key",
+        LIMITED,
+        "q.of_key - now.running,",
+        "q.of_key,",
+        f"{LIMITS}::test_each_key_has_its_own_copy_of_the_queues_limit",
+    ),
+    Guard(
+        "a queue's limit holds over its keys",
+        LIMITED,
+        "of_queue - total,",
+        "",
+        f"{LIMITS}::test_a_key_limit_makes_the_queues_limit_one_over_all_keys",
+    ),
+    Guard(
+        "a rate's window slides",
+        LIMITED,
+        "WHERE rate IS NOT NULL AND starts[i][1] > t - period",
+        "WHERE rate IS NOT NULL AND starts[i][1] > t - t % period",
+        f"{LIMITS}::test_a_rate_lets_so_many_start_in_any_window",
+    ),
+    Guard(
+        "a rate per key counts the key's starts",
+        LIMITED,
+        "q.key_rate - rated.n, 0)",
+        "q.key_rate, 0)",
+        f"{LIMITS}::test_a_rate_per_key_counts_each_key_for_itself",
+    ),
+    Guard(
+        "a start from the future counts as one of now",
+        LIMITED,
+        "least(starts[i][1], stamp)",
+        "starts[i][1]",
+        f"{LIMITS}::test_a_clock_that_was_set_back_delays_no_longer_than_one_period",
+    ),
+    Guard(
+        "the next claim goes on behind the keys this one looked at",
+        LIMITED,
+        "jsonb_build_object('key', key,",
+        "jsonb_build_object('key', NULL,",
+        f"{LIMITS}::test_a_key_behind_thousands_of_blocked_ones_is_found_within_a_few_claims",
     ),
     Guard(
         "batches lock in one order",

@@ -9,7 +9,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from adapter.cli import db, dead, dev, doctor, exits, flags, jobs, reconcile, serving, status, tasks, webhooks
+from adapter.cli import (
+    db,
+    dead,
+    dev,
+    doctor,
+    exits,
+    flags,
+    jobs,
+    queues,
+    reconcile,
+    serving,
+    status,
+    tasks,
+    webhooks,
+)
 from adapter.cli.invocation import Invocation
 
 _HELP = """Jobs in PostgreSQL that run here or elsewhere.
@@ -110,6 +124,7 @@ app.add_typer(dead.app, name="dead", rich_help_panel="Look and steer")
 app.add_typer(tasks.app, name="tasks", rich_help_panel="Look and steer")
 app.command("explain", rich_help_panel="Look and steer")(tasks.explain)
 app.add_typer(flags.app, name="flags", rich_help_panel="Look and steer")
+app.add_typer(queues.app, name="queues", rich_help_panel="Look and steer")
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel="Look and steer")
 app.add_typer(db.app, name="db", rich_help_panel="Operate")
 app.command("doctor", rich_help_panel="Operate")(doctor.doctor)

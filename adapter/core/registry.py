@@ -20,6 +20,7 @@ from adapter.core.hooks import Hooks
 from adapter.domain.errors import InvalidPayloadError, TaskDefinitionError, UnknownTaskError
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.json import problems
+from adapter.domain.limits import Limits
 from adapter.domain.routing import environment_spelling
 from adapter.domain.task import RetryPolicy, TaskPolicy
 
@@ -181,7 +182,7 @@ class Registry:
     def __init__(self) -> None:
         self._tasks: dict[str, TaskDefinition[Any, Any]] = {}
         self._frozen = False
-        self._limits: dict[str, int | None] = {}
+        self._limits: dict[str, Limits] = {}
         #: The hooks of all tasks.
         self.hooks = Hooks()
 
@@ -223,21 +224,21 @@ class Registry:
         self._frozen = True
 
     @property
-    def queue_limits(self) -> dict[str, int | None]:
-        """Every queue that tasks name, with its limit; complete once the registry is frozen."""
+    def queue_limits(self) -> dict[str, Limits]:
+        """Every queue that tasks name, with its limits; complete once the registry is frozen."""
         return self._limits
 
-    def _read_limits(self) -> dict[str, int | None]:
-        """Return every queue that tasks name, with its limit.
+    def _read_limits(self) -> dict[str, Limits]:
+        """Return every queue that tasks name, with its limits.
 
         Raises:
             TaskDefinitionError: two tasks give one queue different limits.
         """
-        limits: dict[str, int | None] = {}
+        limits: dict[str, Limits] = {}
         for definition in self._tasks.values():
             queue = definition.policy.queue
-            if limits.setdefault(queue.name, queue.concurrency_limit) != queue.concurrency_limit:
-                msg = f"Queue {queue.name!r} is declared with two concurrency limits."
+            if limits.setdefault(queue.name, queue.limits) != queue.limits:
+                msg = f"Queue {queue.name!r} is declared twice, with different limits."
                 raise TaskDefinitionError(msg)
         return limits
 

@@ -266,8 +266,8 @@ class Worker:
                 logger.warning("%d jobs were ours without our knowing: given back", returned)
             found = await processes.queues(conn, schema)
         mine = [each for each in found if not self.options.queues or each.name in self.options.queues]
-        self._free = [each.name for each in mine if not each.paused and each.limit is None]
-        self._limited = [each.name for each in mine if not each.paused and each.limit is not None]
+        self._free = [each.name for each in mine if not each.paused and not each.limited]
+        self._limited = [each.name for each in mine if not each.paused and each.limited]
         self._queues_read_at = now
 
     def look_again(self) -> None:

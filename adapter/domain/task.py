@@ -9,7 +9,8 @@ from datetime import timedelta
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from adapter.domain.errors import TaskDefinitionError
+from adapter.domain.errors import InvalidArgumentError, TaskDefinitionError
+from adapter.domain.limits import Limits, Rate
 
 #: The queue of tasks that name none.
 DEFAULT_QUEUE = "default"
@@ -60,18 +61,38 @@ class RetryPolicy(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Jobs that share a limit. ``concurrency_limit`` None means: as many as the workers take."""
+    """Jobs that share limits, which hold across all processes; None: as many as the workers take.
+
+    ``concurrency_limit``: how many run at once. Each value of ``concurrency_key`` has its own copy of it,
+    as at Trigger.dev; with a ``key_limit`` that holds per key, and ``concurrency_limit`` over all keys.
+    ``rate`` and ``key_rate``: how many start in any window of a period, in the queue and per key.
+    """
 
     name: str
     concurrency_limit: int | None = None
+    key_limit: int | None = None
+    rate: Rate | None = None
+    key_rate: Rate | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
             msg = "A queue needs a name."
             raise TaskDefinitionError(msg)
-        if self.concurrency_limit is not None and self.concurrency_limit < 0:
-            msg = f"Queue {self.name!r}: concurrency_limit cannot be negative."
-            raise TaskDefinitionError(msg)
+        try:
+            _ = self.limits
+        except InvalidArgumentError as error:
+            msg = f"Queue {self.name!r}: {error}"
+            raise TaskDefinitionError(msg) from None
+
+    @property
+    def limits(self) -> Limits:
+        """The limits without the name."""
+        return Limits(
+            concurrency_limit=self.concurrency_limit,
+            key_limit=self.key_limit,
+            rate=self.rate,
+            key_rate=self.key_rate,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

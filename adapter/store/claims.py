@@ -40,7 +40,7 @@ WITH picked AS MATERIALIZED (
   CROSS JOIN LATERAL (
     SELECT id FROM {s}.worker_jobs_open
     WHERE status = 'QUEUED' AND executor = 'local' AND queue = q.name
-      AND COALESCE((SELECT k.paused_at IS NULL AND k.effective_limit IS NULL
+      AND COALESCE((SELECT k.paused_at IS NULL AND NOT k.limited
         FROM {s}.job_queues k WHERE k.name = q.name), true)
     ORDER BY (-priority), seq LIMIT %(room)s FOR UPDATE SKIP LOCKED) AS j
   LIMIT %(room)s

@@ -8,6 +8,9 @@ from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
+from adapter.domain.limits import Limits
 from adapter.store.database import Connection, Schema, fetch
 
 _REGISTER: LiteralString = """
@@ -35,14 +38,14 @@ ON CONFLICT (name) DO NOTHING
 """
 
 _DECLARE_QUEUES: LiteralString = """
-INSERT INTO {s}.job_queues AS q (name, concurrency_limit)
-SELECT n, l FROM unnest(%(names)s::text[], %(limits)s::int[]) AS u(n, l) ORDER BY n
-ON CONFLICT (name) DO UPDATE SET concurrency_limit = EXCLUDED.concurrency_limit
-WHERE q.concurrency_limit IS DISTINCT FROM EXCLUDED.concurrency_limit
+INSERT INTO {s}.job_queues AS q (name, declared, concurrency_limit)
+SELECT n, l, (l ->> 'concurrency_limit')::int FROM unnest(%(names)s::text[], %(limits)s::jsonb[]) AS u(n, l) ORDER BY n
+ON CONFLICT (name) DO UPDATE SET declared = EXCLUDED.declared, concurrency_limit = EXCLUDED.concurrency_limit
+WHERE q.declared <> EXCLUDED.declared OR q.concurrency_limit IS DISTINCT FROM EXCLUDED.concurrency_limit
 """
 
 _QUEUES: LiteralString = """
-SELECT name, effective_limit, paused_at IS NOT NULL AS paused FROM {s}.job_queues ORDER BY name
+SELECT name, limited, paused_at IS NOT NULL AS paused FROM {s}.job_queues ORDER BY name
 """
 
 _LEASE: LiteralString = """
@@ -96,7 +99,7 @@ class QueueState:
     """A queue as the claim sees it."""
 
     name: str
-    limit: int | None
+    limited: bool
     paused: bool
 
 
@@ -124,15 +127,16 @@ async def forget_dead(conn: Connection, schema: Schema) -> None:
     await fetch(conn, schema, _FORGET)
 
 
-async def declare_queues(conn: Connection, schema: Schema, queues: Mapping[str, int | None]) -> None:
-    """Make queues known with the limits of the registry, which replace stored ones."""
-    await fetch(conn, schema, _DECLARE_QUEUES, {"names": list(queues), "limits": list(queues.values())})
+async def declare_queues(conn: Connection, schema: Schema, queues: Mapping[str, Limits]) -> None:
+    """Make queues known with the limits of the registry; what a person set over them stays."""
+    limits = [Jsonb(each.as_json()) for each in queues.values()]
+    await fetch(conn, schema, _DECLARE_QUEUES, {"names": list(queues), "limits": limits})
 
 
 async def queues(conn: Connection, schema: Schema) -> list[QueueState]:
     """Return every known queue."""
     rows = await fetch(conn, schema, _QUEUES)
-    return [QueueState(row["name"], row["effective_limit"], row["paused"]) for row in rows]
+    return [QueueState(row["name"], row["limited"], row["paused"]) for row in rows]
 
 
 async def take_lease(

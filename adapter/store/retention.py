@@ -59,6 +59,8 @@ _TRIMS: tuple[LiteralString, ...] = (
     """DELETE FROM {s}.redrives WHERE job_id IN (SELECT r.job_id FROM {s}.redrives r
        WHERE r.at < now() - interval '7 days'
          AND NOT EXISTS (SELECT FROM {s}.worker_jobs_finished f WHERE f.id = r.job_id) LIMIT %(limit)s)""",
+    """DELETE FROM {s}.concurrency_keys WHERE (queue, key) IN (SELECT queue, key FROM {s}.concurrency_keys
+       WHERE free_at <= now() LIMIT %(limit)s) AND free_at <= now()""",
     """DELETE FROM {s}.packets WHERE path IN (SELECT path FROM {s}.packets
        WHERE created_at < now() - interval '30 days' LIMIT %(limit)s) AND created_at < now() - interval '30 days'""",
 )

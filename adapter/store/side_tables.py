@@ -215,15 +215,24 @@ def _steering(metadata: MetaData) -> None:
         "job_queues",
         metadata,
         required("name", Text, primary_key=True),
+        # These two and effective_limit are for workers of the release before; see declared.
         Column("concurrency_limit", Integer),
         Column("limit_override", Integer),
         moment("paused_at"),
-        Column("rate_count", Integer),
-        Column("rate_period", Interval),
-        Column("rate_tokens", Double),
-        moment("rate_at"),
         stamp("created_at"),
-        # The limit in force, so that the claim reads one column.
+        # What the registry says, what a person set over it (null: lifted), and so what holds.
+        required("declared", JSONB, server_default=text("'{}'")),
+        required("overrides", JSONB, server_default=text("'{}'")),
+        Column("limits", JSONB, Computed("declared || overrides", persisted=True)),
+        Column(
+            "limited",
+            Boolean,
+            Computed("jsonb_strip_nulls(declared || overrides) <> '{}'", persisted=True),
+        ),
+        # Pairs of (until when in microseconds, how many): the starts that a rate still counts.
+        Column("starts", ARRAY(BigInteger)),
+        # Where the next claim goes on looking, when one could not look at everything.
+        Column("walk", JSONB),
         Column(
             "effective_limit",
             Integer,
@@ -232,13 +241,29 @@ def _steering(metadata: MetaData) -> None:
         postgresql_with=_BUSY,
     )
     Table(
+        "queue_changes",
+        metadata,
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        stamp("at"),
+        required("actor", Text),
+        required("source", Text),
+        required("queue", Text),
+        required("kind", Text),
+        Column("before", JSONB),
+        Column("after", JSONB),
+        required("reason", Text),
+        Index("queue_changes_queue", "queue", "id"),
+    )
+    Table(
         "concurrency_keys",
         metadata,
         required("queue", Text),
         required("key", Text),
-        required("held", Integer, server_default=text("0")),
+        # As in job_queues; free_at: when the last of them counts no longer and the row can go.
+        required("starts", ARRAY(BigInteger)),
+        required("free_at", DateTime(timezone=True)),
         PrimaryKeyConstraint("queue", "key"),
-        CheckConstraint("held >= 0", name="concurrency_keys_held"),
+        Index("concurrency_keys_free", "free_at"),
         postgresql_with=_BUSY,
     )
 

@@ -137,6 +137,14 @@ def _jobs(metadata: MetaData) -> None:
     c = opened.c
     local_ready = text("status = 'QUEUED' AND executor = 'local'")
     Index("worker_jobs_open_claim", c.queue, text("(-priority)"), c.seq, postgresql_where=local_ready)
+    Index(
+        "worker_jobs_open_keyed",
+        c.queue,
+        c.concurrency_key,
+        text("(-priority)"),
+        c.seq,
+        postgresql_where=text("status = 'QUEUED' AND executor = 'local' AND concurrency_key IS NOT NULL"),
+    )
     Index("worker_jobs_open_due", c.due, postgresql_where=text("status = 'DELAYED'"))
     Index("worker_jobs_open_expiry", c.expires_at, postgresql_where=text("expires_at IS NOT NULL"))
     executing = text("status = 'EXECUTING' AND executor = 'local'")

@@ -12,7 +12,7 @@ from psycopg import sql
 #: Tables whose rows come from a migration, and so outlive a test.
 SEEDED_TABLES = frozenset({"alembic_version", "finished_partitions", "flags_state"})
 #: Tables that refuse a DELETE; they are emptied only when a test has written to them.
-APPEND_ONLY_TABLES = frozenset({"flag_changes"})
+APPEND_ONLY_TABLES = frozenset({"flag_changes", "queue_changes"})
 
 #: Those tables refuse it, too, for everybody but a test.
 _EMPTY_ALL_THE_SAME: LiteralString = (

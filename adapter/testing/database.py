@@ -20,7 +20,7 @@ from adapter.store.embedded import EmbeddedPostgres
 from adapter.testing.broom import SEEDED_TABLES, Broom
 
 #: Moments of these are not moved: they are of processes that live, or of records that cannot be changed.
-_UNMOVED = SEEDED_TABLES | {"workers", "leases", "flag_changes"}
+_UNMOVED = SEEDED_TABLES | {"workers", "leases", "flag_changes", "queue_changes"}
 
 
 class JobDatabase:

@@ -41,3 +41,45 @@ ALTER TABLE {s}.job_events SET (autovacuum_vacuum_scale_factor = 0.02, autovacuu
 -- The audit of flags is append-only for those, too, who empty whole tables.
 CREATE TRIGGER flag_changes_no_truncate BEFORE TRUNCATE ON {s}.flag_changes
   FOR EACH STATEMENT EXECUTE FUNCTION {s}.refuse_change();
+-- Limits of queues: what the registry declares, what a person set over it, and what therefore holds.
+-- concurrency_limit, limit_override and effective_limit stay in step for workers of the release before.
+ALTER TABLE {s}.job_queues
+  DROP COLUMN rate_count, DROP COLUMN rate_period, DROP COLUMN rate_tokens, DROP COLUMN rate_at,
+  ADD COLUMN declared JSONB DEFAULT '{}' NOT NULL,
+  ADD COLUMN overrides JSONB DEFAULT '{}' NOT NULL,
+  ADD COLUMN starts BIGINT[],
+  ADD COLUMN walk JSONB;
+UPDATE {s}.job_queues SET
+  declared = CASE WHEN concurrency_limit IS NULL THEN '{}' ELSE jsonb_build_object('concurrency_limit', concurrency_limit) END,
+  overrides = CASE WHEN limit_override IS NULL THEN '{}' ELSE jsonb_build_object('concurrency_limit', limit_override) END;
+ALTER TABLE {s}.job_queues
+  ADD COLUMN limits JSONB GENERATED ALWAYS AS (declared || overrides) STORED,
+  ADD COLUMN limited BOOLEAN GENERATED ALWAYS AS (jsonb_strip_nulls(declared || overrides) <> '{}') STORED;
+ALTER TABLE {s}.concurrency_keys
+  DROP COLUMN held,
+  ADD COLUMN starts BIGINT[] NOT NULL,
+  ADD COLUMN free_at TIMESTAMP WITH TIME ZONE NOT NULL;
+CREATE INDEX concurrency_keys_free ON {s}.concurrency_keys (free_at);
+CREATE INDEX worker_jobs_open_keyed ON {s}.worker_jobs_open (queue, concurrency_key, (-priority), seq)
+WHERE status = 'QUEUED' AND executor = 'local' AND concurrency_key IS NOT NULL;
+CREATE TABLE {s}.queue_changes (
+  id BIGINT GENERATED ALWAYS AS IDENTITY,
+  at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  actor TEXT NOT NULL,
+  source TEXT NOT NULL,
+  queue TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  before JSONB,
+  after JSONB,
+  reason TEXT NOT NULL,
+  PRIMARY KEY (id)
+);
+CREATE INDEX queue_changes_queue ON {s}.queue_changes (queue, id);
+CREATE OR REPLACE FUNCTION {s}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION '% is append-only', TG_TABLE_NAME;
+END $$;
+CREATE TRIGGER queue_changes_append_only BEFORE UPDATE OR DELETE ON {s}.queue_changes
+  FOR EACH ROW EXECUTE FUNCTION {s}.refuse_change();
+CREATE TRIGGER queue_changes_no_truncate BEFORE TRUNCATE ON {s}.queue_changes
+  FOR EACH STATEMENT EXECUTE FUNCTION {s}.refuse_change();

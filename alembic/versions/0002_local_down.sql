@@ -14,6 +14,17 @@ ALTER TABLE {s}.worker_jobs_open DROP COLUMN deadline;
 DROP INDEX {s}.worker_jobs_finished_dead;
 DROP TABLE {s}.redrives;
 ALTER TABLE {s}.workers DROP COLUMN lock_key;
+DROP TABLE {s}.queue_changes;
+DROP INDEX {s}.worker_jobs_open_keyed, {s}.concurrency_keys_free;
+DELETE FROM {s}.concurrency_keys;
+ALTER TABLE {s}.concurrency_keys
+  DROP COLUMN starts, DROP COLUMN free_at,
+  ADD COLUMN held INTEGER DEFAULT 0 NOT NULL,
+  ADD CONSTRAINT concurrency_keys_held CHECK (held >= 0);
+ALTER TABLE {s}.job_queues
+  DROP COLUMN limits, DROP COLUMN limited, DROP COLUMN declared, DROP COLUMN overrides, DROP COLUMN starts, DROP COLUMN walk,
+  ADD COLUMN rate_count INTEGER, ADD COLUMN rate_period INTERVAL,
+  ADD COLUMN rate_tokens DOUBLE PRECISION, ADD COLUMN rate_at TIMESTAMP WITH TIME ZONE;
 
 DROP INDEX {s}.worker_jobs_open_executing;
 CREATE INDEX worker_jobs_open_queue_running ON {s}.worker_jobs_open (queue)

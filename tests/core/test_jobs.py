@@ -290,7 +290,7 @@ def two_limits(adapter: Adapter) -> None:
         (one_spelling, TaskDefinitionError, "SEND_MAIL"),
         (wrong_handler, TaskDefinitionError, "takes 0 arguments"),
         (no_schema, TaskDefinitionError, "no schema"),
-        (two_limits, TaskDefinitionError, "two concurrency limits"),
+        (two_limits, TaskDefinitionError, "with different limits"),
     ],
 )
 async def test_a_registry_that_cannot_be_right_refuses_to_open(

@@ -320,7 +320,9 @@ async def test_an_open_transaction_of_a_caller_blocks_no_claim_of_its_queue(rig:
         async with asyncio.timeout(3):
             await rig.adapter.schedule_job("echo", 1, queue="mine", within=one)
             await rig.adapter.schedule_job("echo", 2, queue="mine", within=two)
-            await rig.sql("UPDATE {s}.job_queues SET limit_override = 5 WHERE name = 'mine'")
+            await rig.sql(
+                "UPDATE {s}.job_queues SET overrides = '{\"concurrency_limit\": 5}' WHERE name = 'mine'"
+            )
             await rig.work()
         assert await rig.status(job.id) == "COMPLETED"
         await one.rollback()

@@ -32,8 +32,8 @@ async def test_a_queue_s_limit_holds_where_the_database_s_default_is_repeatable_
     _set_default(empty_database, "default_transaction_isolation", "repeatable read")
     async with rigged(empty_database, database_pooler=pooler) as rig:
         await rig.sql(
-            "INSERT INTO {s}.job_queues (name, concurrency_limit) VALUES ('default', 1)"
-            " ON CONFLICT (name) DO UPDATE SET concurrency_limit = 1"
+            "INSERT INTO {s}.job_queues (name, declared) VALUES ('default', '{\"concurrency_limit\": 1}')"
+            " ON CONFLICT (name) DO UPDATE SET declared = EXCLUDED.declared"
         )
         for n in range(4):
             await rig.adapter.schedule_job("echo", n)
@@ -64,8 +64,8 @@ async def test_what_must_be_flushed_first_is_flushed_behind_a_pooler_too(
                 taken: Any = await claims.claim(conn, rig.schema, lease, ["default"], 1)
             elif what == "limited":
                 await rig.sql(
-                    "INSERT INTO {s}.job_queues (name, concurrency_limit) VALUES ('default', 1)"
-                    " ON CONFLICT (name) DO UPDATE SET concurrency_limit = 1"
+                    "INSERT INTO {s}.job_queues (name, declared) VALUES ('default', '{\"concurrency_limit\": 1}')"
+                    " ON CONFLICT (name) DO UPDATE SET declared = EXCLUDED.declared"
                 )
                 taken = await limited_claims.claim_limited(conn, rig.schema, lease, ["default"], 1)
             else:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from adapter import JobSpec, JobStatus
 from adapter.domain.job import Job
+from adapter.domain.limits import Limits
 from adapter.domain.outcome import Lease
 from adapter.store import claims, limited_claims, processes
 from tests.rig import Rig, new_id
@@ -24,7 +25,7 @@ async def _limited(rig: Rig, room: int = 100, *queues: str) -> tuple[Lease, list
 
 async def _queue(rig: Rig, name: str, limit: int | None) -> None:
     async with rig.adapter.database.connection() as conn:
-        await processes.declare_queues(conn, rig.schema, {name: limit})
+        await processes.declare_queues(conn, rig.schema, {name: Limits(concurrency_limit=limit)})
 
 
 async def test_higher_priority_first_then_the_oldest(rig: Rig) -> None:
@@ -125,7 +126,9 @@ async def test_a_limit_of_zero_and_a_pause_let_nothing_through(rig: Rig) -> None
     await _queue(rig, "few", 5)
     await rig.sql("UPDATE {s}.job_queues SET paused_at = now() WHERE name = 'few'")
     assert (await _limited(rig))[1] == []
-    await rig.sql("UPDATE {s}.job_queues SET paused_at = NULL, limit_override = 1 WHERE name = 'few'")
+    await rig.sql(
+        "UPDATE {s}.job_queues SET paused_at = NULL, overrides = '{\"concurrency_limit\": 1}' WHERE name = 'few'"
+    )
     assert len((await _limited(rig))[1]) == 1
 
 
@@ -136,7 +139,9 @@ async def test_a_limit_set_by_a_person_holds_for_workers_that_have_not_heard_of_
     assert await worker.run_once() == 1
     await rig.sql("UPDATE {s}.job_queues SET paused_at = now() WHERE name = 'few'")
     assert await worker.run_once() == 0
-    await rig.sql("UPDATE {s}.job_queues SET paused_at = NULL, limit_override = 0 WHERE name = 'few'")
+    await rig.sql(
+        "UPDATE {s}.job_queues SET paused_at = NULL, overrides = '{\"concurrency_limit\": 0}' WHERE name = 'few'"
+    )
     assert await worker.run_once() == 0
 
 

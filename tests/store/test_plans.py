@@ -43,12 +43,12 @@ async def big(big_database: str) -> AsyncGenerator[Rig]:
 
 async def _fill(rig: Rig) -> None:
     await rig.sql("""
-        INSERT INTO {s}.worker_jobs_open (id, type, status, executor, queue, due, submit_state, next_try_at, expires_at,
+        INSERT INTO {s}.worker_jobs_open (id, type, status, executor, queue, concurrency_key, due, submit_state, next_try_at, expires_at,
           worker_id, started, confirm_at, waiting_for, tags, remote_run_id, created_at)
         SELECT gen_random_uuid(), 'task' || n % 20,
           CASE WHEN n % 10 < 4 THEN 'QUEUED' WHEN n % 10 < 7 THEN 'DELAYED' WHEN n % 10 = 7 THEN 'EXECUTING'
             WHEN n % 10 = 8 THEN 'PENDING' ELSE 'WAITING' END,
-          CASE WHEN n % 10 IN (0, 8) THEN 'trigger' ELSE 'local' END, 'queue' || n % 7,
+          CASE WHEN n % 10 IN (0, 8) THEN 'trigger' ELSE 'local' END, 'queue' || n % 7, CASE WHEN n % 2 = 0 THEN 'key' || n % 100 END,
           now() + make_interval(hours => n), CASE WHEN n % 10 = 0 THEN 'accepted' ELSE 'never' END,
           now() + make_interval(mins => n), CASE WHEN n % 50 = 0 THEN now() + make_interval(hours => n) END,
           CASE WHEN n % 10 = 7 THEN gen_random_uuid() END, CASE WHEN n % 10 = 7 THEN now() END,
@@ -75,7 +75,8 @@ async def _fill(rig: Rig) -> None:
         INSERT INTO {s}.job_keys (task, key, job_id, expires_at)
         SELECT 'task', 'key:' || n, gen_random_uuid(), now() + interval '1 day' FROM generate_series(1, 20000) AS n""")
     await rig.sql(
-        "INSERT INTO {s}.job_queues (name, concurrency_limit) SELECT 'queue' || n, NULLIF(n, 0) FROM generate_series(0, 6) AS n"
+        "INSERT INTO {s}.job_queues (name, declared) SELECT 'queue' || n, CASE WHEN n = 0 THEN '{}'"
+        " ELSE jsonb_build_object('concurrency_limit', n) END FROM generate_series(0, 6) AS n"
     )
     for table in BIG:
         await rig.conn.execute(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(rig.schema.name, table)))
@@ -136,6 +137,21 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         limited_claims._CLAIM_LIMITED,
         HOLDER | {"queues": ["queue3"], "room": 20},
         {"worker_jobs_open_claim", "worker_jobs_open_executing"},
+    ),
+    "claim of keys and rates": (
+        limited_claims._CLAIM_WALKING,
+        HOLDER | {"queue": "queue3", "room": 20},
+        {
+            "worker_jobs_open_claim",
+            "worker_jobs_open_executing",
+            "worker_jobs_open_keyed",
+            "concurrency_keys_pkey",
+        },
+    ),
+    "lock of limited queues": (
+        limited_claims._LOCK_QUEUES,
+        {"queues": ["queue3", "queue4"]},
+        {"worker_jobs_open_claim", "worker_jobs_open_keyed"},
     ),
     "what a worker holds without knowing": (
         claims._RETURN_UNKNOWN,
