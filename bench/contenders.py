@@ -29,11 +29,13 @@ class Kept:
 class Contender:
     """``program`` is driven as `bench.peers.program` says. ``worker`` is a worker process; None: the program's.
 
-    ``open_jobs`` is true while a job is unfinished. ``share``: of the number of jobs the others get.
+    ``queue`` is the table that is claimed from. ``open_jobs`` is true while a job is unfinished. ``share``: of the
+    number of jobs the others get.
     """
 
     name: str
     program: tuple[str, ...]
+    queue: LiteralString
     open_jobs: LiteralString
     kept: tuple[Kept, ...]
     keeps: str
@@ -66,6 +68,7 @@ class Contender:
 ADAPTER = Contender(
     OURS,
     (sys.executable, "-m", "bench.own"),
+    "adapter.worker_jobs_open",
     "SELECT EXISTS (SELECT FROM adapter.worker_jobs_open)",
     (Kept("adapter.worker_jobs_finished", {"id": "gen_random_uuid()"}),),
     "the job's whole row, result, attempts and times, in partitions of its own",
@@ -74,6 +77,7 @@ ADAPTER = Contender(
 PROCRASTINATE = Contender(
     "procrastinate",
     (str(_PYTHON), "-m", "bench.peers.procrastinate"),
+    "procrastinate_jobs",
     "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))",
     (Kept("procrastinate_jobs", {}),),
     "succeeded jobs in its one table (its events, three a job, were left out)",
@@ -82,6 +86,7 @@ PROCRASTINATE = Contender(
 PGQUEUER = Contender(
     "pgqueuer",
     (str(_PYTHON), "-m", "bench.peers.pgqueuer"),
+    "pgqueuer",
     "SELECT EXISTS (SELECT FROM pgqueuer)",
     (Kept("pgqueuer_log", {"job_id": "1000000 + n"}),),
     "log lines, three a job; no result",
@@ -89,6 +94,7 @@ PGQUEUER = Contender(
 GRAPHILE_WORKER = Contender(
     "graphile-worker",
     (str(_NODE), "bench/peers/node/graphile_worker.mjs"),
+    "graphile_worker._private_jobs",
     "SELECT EXISTS (SELECT FROM graphile_worker._private_jobs)",
     (),
     "nothing: a job that succeeded is deleted",
@@ -96,6 +102,7 @@ GRAPHILE_WORKER = Contender(
 PG_BOSS = Contender(
     "pg-boss",
     (str(_NODE), "bench/peers/node/pg_boss.mjs"),
+    "pgboss.job",
     "SELECT EXISTS (SELECT FROM pgboss.job WHERE name = 'noop' AND state < 'completed')",
     (Kept("pgboss.job", {"id": "gen_random_uuid()"}, "name = 'noop'"),),
     "the completed row, in its one table",

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
+from psycopg import sql
 
 from bench.contenders import ADAPTER, Contender
 from bench.ground import Ground, Sizes, Stock
 from bench.ledger import Record, exactly_once
 from bench.meter import Costs, Meter
-from bench.processes import StuckError
+from bench.processes import StuckError, Workers
 from bench.samples import Sample
 
 PLAIN = "drain no-ops, one worker process"
@@ -127,16 +128,32 @@ def _nothing() -> Generator[None]:
 def drained(
     ground: Ground, contender: Contender, url: str, count: int, *, processes: int = 1, **environ: str
 ) -> tuple[float, Costs, Record]:
-    """Drain ``count`` jobs: from the first handler until the database says that none is open."""
+    """Drain ``count`` jobs: from the first handler until the database says that none is open.
+
+    Several processes start together: the queue is locked until each of them has come to it.
+    """
     with (
         psycopg.connect(url, autocommit=True, application_name=WATCHER) as conn,
-        ground.workers(contender, url, processes, **environ) as workers,
+        psycopg.connect(url, application_name=WATCHER) as gate,
     ):
-        meter = Meter(conn, workers.cpu_s)
-        workers.until_begun()
-        meter.start()
-        workers.until_nearly(count)
-        workers.until_none(conn, contender.open_jobs)
-        ended, costs = time.monotonic_ns(), meter.stop(count)
-        record = workers.stop()
+        if processes > 1:
+            gate.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.SQL(contender.queue)))
+        with ground.workers(contender, url, processes, **environ) as workers:
+            if processes > 1:
+                workers.until_held_up(conn, contender.queue)
+            gate.rollback()
+            seconds, costs, record = _watched(workers, conn, contender, count)
+    return seconds, costs, record
+
+
+def _watched(
+    workers: Workers, conn: psycopg.Connection, contender: Contender, count: int
+) -> tuple[float, Costs, Record]:
+    meter = Meter(conn, workers.cpu_s)
+    workers.until_begun()
+    meter.start()
+    workers.until_nearly(count)
+    workers.until_none(conn, contender.open_jobs)
+    ended, costs = time.monotonic_ns(), meter.stop(count)
+    record = workers.stop()
     return (ended - record.first_ns) / 1e9, costs, record

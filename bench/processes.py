@@ -58,6 +58,21 @@ class Workers:
     def peak_mb(self) -> float:
         return sum(peak_mb(process) for process in self.processes)
 
+    def until_held_up(self, conn: Connection, queue: LiteralString) -> None:
+        """Wait until each of them waits for a lock on the table."""
+
+        def all_wait() -> bool:
+            rows = conn.execute(
+                "SELECT a.client_port FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+                " WHERE NOT l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " AND l.relation IN (SELECT relid FROM pg_partition_tree(%s) UNION SELECT %s::regclass)",
+                [queue, queue],
+            ).fetchall()
+            waiting = {port for (port,) in rows}
+            return all(waiting & _ports(process) for process in self.processes)
+
+        self._until(all_wait, "not every worker came to the queue")
+
     def until_begun(self) -> None:
         """Wait for the first handler of any."""
         self._until(lambda: progress(self._folder)[0] > 0, "no handler was reached")
@@ -86,8 +101,10 @@ class Workers:
         self._until(none, "jobs stayed open")
 
     def _until(self, done: Callable[[], bool], otherwise: str) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline, seen = time.monotonic() + _PATIENCE_S, (0, 0)
         while not done():
+            if (now := progress(self._folder)) != seen:
+                deadline, seen = time.monotonic() + _PATIENCE_S, now
             if time.monotonic() > deadline or any(popen.poll() is not None for popen in self._popens):
                 raise StuckError(otherwise)
             time.sleep(_LOOK_S)
@@ -186,6 +203,11 @@ def server(url: str, folder: Path, *command: str, **environ: str) -> Generator[p
         except subprocess.TimeoutExpired:
             popen.kill()
             popen.wait()
+
+
+def _ports(process: psutil.Process) -> set[int]:
+    """The ports its connections come from."""
+    return {each.laddr.port for each in process.net_connections("tcp") if each.laddr}
 
 
 def peak_mb(process: psutil.Process) -> float:
