@@ -24,8 +24,8 @@ from adapter.core.tasks import Task, TaskDecorator, TaskOptions, hooks_of, polic
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
 from adapter.domain.job import LOCAL, Job, JobStatus
 from adapter.domain.routing import Flags
+from adapter.store import families, resolving
 from adapter.store import jobs as job_store
-from adapter.store import resolving
 from adapter.store.dead_letters import DeadLetterFilter, DeadLetterPage
 from adapter.store.insights import JobEvent, JobFilter, JobPage
 from adapter.store.jobs import MOST_ROWS
@@ -181,8 +181,10 @@ class Adapter(ControlsQueues, DeclaresRegistries, Assembly):
         now = await self.dispatcher.try_now(remote, wait)
         return [now.get(job.id, job) for job in jobs]
 
-    async def _schedule_from_handler(self, task: str, data: Any = None, **options: Any) -> Any:
-        return await self.schedule_job(task, data, **options)
+    async def _schedule_child(self, parent: Job, task: str, data: Any, **options: Any) -> JobHandle[Any]:
+        where = {name: options.pop(name) for name in ("within", "notify")}
+        spec = JobSpec(task, data, ScheduleOptions(**options), parent)
+        return (await self.schedule_specs([spec], **where))[0]
 
     def poke(self, *topics: str) -> None:
         """Say that jobs were committed in a transaction we could not watch (plain psycopg).
@@ -202,6 +204,11 @@ class Adapter(ControlsQueues, DeclaresRegistries, Assembly):
         """Return a page of jobs, newest first."""
         async with self.database.connection() as conn:
             return await self.insights.list_jobs(conn, wanted or JobFilter())
+
+    async def awaited_jobs(self, job_id: UUID) -> list[Job]:
+        """Return the open jobs that a parent waits for; none when it does not wait for its children."""
+        async with self.database.connection() as conn:
+            return await families.awaited(conn, self.database.schema, job_id)
 
     async def job_events(self, job_id: UUID) -> list[JobEvent]:
         """Return what happened to a job beside running: re-routes, retries, rescues, repairs."""

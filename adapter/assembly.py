@@ -40,7 +40,7 @@ from adapter.domain.errors import (
     StoreError,
     UnknownExecutorError,
 )
-from adapter.domain.job import LOCAL
+from adapter.domain.job import LOCAL, Job
 from adapter.domain.routing import EVERY_TASK
 from adapter.executors.base import Executor, ExecutorSet
 from adapter.settings import Settings
@@ -175,7 +175,8 @@ class Assembly(HookPoints[Any, Any], ABC):
             lease=timedelta(seconds=self.settings.dispatch_lease_seconds),
         )
         self.steering = Steering(self._parts, self._flags, self.scheduler)
-        self.maintenance = Maintenance(self._parts, timedelta(seconds=self.settings.worker_lease_seconds))
+        lease = timedelta(seconds=self.settings.worker_lease_seconds)
+        self.maintenance = Maintenance(self._parts, lease, self.canceler)
         self.retention = Retention(self._parts)
         self.letters = DeadLetters(self._parts, self.scheduler)
         self.watch = Watch(self.database, self.clock)
@@ -352,11 +353,11 @@ class Assembly(HookPoints[Any, Any], ABC):
 
     def worker(self, **options: Any) -> Worker:
         """Return a worker of this process; `running(work=True)` runs one for you."""
-        return Worker(self._parts, self.settings.worker(**options), self._schedule_from_handler)
+        return Worker(self._parts, self.settings.worker(**options), self._schedule_child, self.scheduler)
 
     @abstractmethod
-    async def _schedule_from_handler(self, task: str, data: Any = None, **options: Any) -> Any:
-        """Schedule a job for a handler."""
+    async def _schedule_child(self, parent: Job, task: str, data: Any, **options: Any) -> Any:
+        """Schedule a job for the handler of ``parent``."""
 
     def _heard(self, topics: set[str]) -> None:
         """Pass on what happened, here or elsewhere."""

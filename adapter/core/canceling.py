@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import timedelta
 from uuid import UUID
@@ -11,12 +12,14 @@ from adapter.core.parts import Parts
 from adapter.core.reading import Reader
 from adapter.domain.errors import ExecutorError, JobNotFoundError
 from adapter.domain.job import LOCAL, Job, JobStatus
-from adapter.store import jobs
+from adapter.store import families, jobs
 from adapter.store.wakeup import CANCEL, FINISHED
 
 logger = logging.getLogger("adapter.cancel")
 
 _AT_ONCE = timedelta(seconds=5)
+#: How many children one look finds, and one call cancels.
+_BELOW, _MOST_BELOW = 100, 1000
 
 
 class Canceler:
@@ -34,9 +37,34 @@ class Canceler:
     async def cancel(self, job_id: UUID, *, reason: str, actor: str) -> Job:
         """Cancel a job and return it as it then is: CANCELED, or open with ``cancel_requested``.
 
+        Its children are canceled too, as many as can be at once; upkeep goes on with the rest.
+
         Raises:
             JobNotFoundError: there is no such job.
         """
+        job = await self._cancel(job_id, reason=reason, actor=actor)
+        if job.started is not None and (not job.status.is_terminal or job.status is JobStatus.CANCELED):
+            await self.go_down()
+        return job
+
+    async def go_down(self) -> int:
+        """Cancel children of canceled parents, and their children; returns how many that were."""
+        done = 0
+        schema = self._database.schema
+        while done < _MOST_BELOW:
+            async with self._database.connection() as conn:
+                below = await families.next_below(conn, schema, _BELOW)
+                if not below:
+                    await families.forget_below(conn, schema)
+            if not below:
+                break
+            for each in below:
+                with contextlib.suppress(JobNotFoundError):
+                    await self._cancel(each.job_id, reason=each.reason, actor=each.actor)
+            done += len(below)
+        return done
+
+    async def _cancel(self, job_id: UUID, *, reason: str, actor: str) -> Job:
         async with self._database.connection() as conn:
             job = await jobs.cancel(conn, self._database.schema, job_id, reason=reason, actor=actor)
         if job is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack, overload
+from uuid import UUID
 
 from adapter.core.progress import PROGRESS, JobMetadata, progress_value
 from adapter.domain.errors import JobInterruptedError, SnoozeJobError
@@ -14,12 +16,21 @@ from adapter.domain.identity import run_id_of
 from adapter.domain.job import LOCAL, Job
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
+    from adapter.core.countdown import Countdown
+    from adapter.core.families import Family
     from adapter.core.handle import JobHandle
+    from adapter.core.scheduling import JobSpec, ScheduleOptions
+    from adapter.core.tasks import Task
     from adapter.store.job_metadata import MetadataPatch
+    from adapter.store.steps import AsyncCaller
 
+    Notify = Literal["after_commit", "in_tx", "no"]
     ScheduleChild = Callable[..., Awaitable[JobHandle[Any]]]
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 
 class JobLogger(logging.LoggerAdapter[logging.Logger]):
@@ -35,7 +46,7 @@ class JobLogger(logging.LoggerAdapter[logging.Logger]):
 class JobContext:
     """One try of one job, as its handler sees it. Valid until the handler returns.
 
-    Everything but `canceled` and `schedule_job` is for handlers in threads as well.
+    Handlers in threads call what is async here with ``adapter.sync.call(ctx.…)``.
     """
 
     def __init__(
@@ -43,6 +54,7 @@ class JobContext:
         job: Job,
         schedule: ScheduleChild | None = None,
         make_metadata: Callable[[Job], JobMetadata] | None = None,
+        make_family: Callable[[JobContext], Family] | None = None,
     ) -> None:
         #: The job as it was claimed; ``job.attempt`` is this try's number.
         self.job = job
@@ -51,6 +63,13 @@ class JobContext:
         self._schedule = schedule
         self._make_metadata = make_metadata
         self._metadata: JobMetadata | None = None
+        self._make_family = make_family
+        self._family: Family | None = None
+        #: What ends the try when ``max_duration`` is over. Set by the worker.
+        self.limit: asyncio.Timeout | None = None
+        self.countdown: Countdown | None = None
+        self._left_s: float | None = None
+        self._waited_s = 0.0
 
     @functools.cached_property
     def logger(self) -> JobLogger:
@@ -77,9 +96,10 @@ class JobContext:
 
     @property
     def deadline(self) -> datetime | None:
-        """When ``max_duration`` is over for this try, by the database's clock."""
+        """When ``max_duration`` is over for this try, by the database's clock; waits for children do not count."""
         duration = self.job.max_duration
-        return None if duration is None else self.job.updated_at + duration
+        waited = timedelta(seconds=self._waited_s)
+        return None if duration is None else self.job.updated_at + duration + waited
 
     # ---- progress --------------------------------------------------------------------------------
 
@@ -103,6 +123,10 @@ class JobContext:
 
     def close(self) -> MetadataPatch | None:
         """Return the metadata to be written before the outcome. Called by the worker."""
+        if self._family is not None:
+            self._family.stop()
+        if self.countdown is not None:
+            self.countdown.cancel()
         return None if self._metadata is None else self._metadata.close()
 
     # ---- being canceled --------------------------------------------------------------------------
@@ -137,6 +161,8 @@ class JobContext:
         self._is_canceled = True
         if self._canceled is not None:
             self._canceled.set()
+        if self._family is not None:
+            self._family.stop()
 
     # ---- what a handler may do with its job ------------------------------------------------------
 
@@ -149,14 +175,117 @@ class JobContext:
         """
         raise SnoozeJobError(reason, delay=delay)
 
-    async def schedule_job(self, task: str, data: Any = None, **options: Any) -> JobHandle[Any]:
-        """Schedule another job from inside this one; it keeps this one as its origin.
+    @overload
+    async def schedule_job(
+        self,
+        task: str,
+        data: Any = None,
+        *,
+        within: AsyncCaller | None = None,
+        notify: Notify = "after_commit",
+        **options: Unpack[ScheduleOptions],
+    ) -> JobHandle[Any]: ...
+    @overload
+    async def schedule_job(
+        self,
+        task: Task[P, R],
+        data: P,
+        *,
+        within: AsyncCaller | None = None,
+        notify: Notify = "after_commit",
+        **options: Unpack[ScheduleOptions],
+    ) -> JobHandle[R]: ...
+    async def schedule_job(
+        self,
+        task: Task[Any, Any] | str,
+        data: Any = None,
+        *,
+        within: AsyncCaller | None = None,
+        notify: Notify = "after_commit",
+        **options: Unpack[ScheduleOptions],
+    ) -> JobHandle[Any]:
+        """Schedule a child of this job; it keeps this one as its parent, and is canceled with it.
 
-        The arguments are those of `Adapter.schedule_job`.
+        The arguments are those of `Adapter.schedule_job`, and ``detached=True``: a cancel of this job does
+        not go down to it. A try that runs again schedules again: give an ``idempotency_key``, or wait.
         """
         if self._schedule is None:
             msg = "This context has no adapter to schedule with."
             raise RuntimeError(msg)
-        given: dict[str, Any] = options.pop("extra", None) or {}
-        extra = {**given, "origin": str(self.job.id)}
-        return await self._schedule(task, data, extra=extra, **options)
+        return await self._schedule(self.job, _name(task), data, within=within, notify=notify, **options)
+
+    # ---- waiting for children --------------------------------------------------------------------
+
+    @overload
+    async def trigger_and_wait(
+        self, task: str, data: Any = None, *, key: str | None = None, **options: Unpack[ScheduleOptions]
+    ) -> Any: ...
+    @overload
+    async def trigger_and_wait(
+        self, task: Task[P, R], data: P, *, key: str | None = None, **options: Unpack[ScheduleOptions]
+    ) -> R: ...
+    async def trigger_and_wait(
+        self,
+        task: Task[Any, Any] | str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> Any:
+        """Schedule a child, wait until it has ended, and return what its handler returned.
+
+        While it waits this job is WAITING and takes no place of its worker or queue. A try that runs again
+        finds the child that this call has made, by the call's number in the handler or its ``key``.
+
+        Raises:
+            JobFailedError, JobCanceledError: it ended otherwise.
+            ReplayMismatchError: this try calls in another order than the one before.
+        """
+        return (await self.batch_trigger_and_wait([self.family.spec(_name(task), data, options)], key=key))[0]
+
+    async def batch_trigger_and_wait(self, specs: Iterable[JobSpec], *, key: str | None = None) -> list[Any]:
+        """Schedule what `Task.job` describes, wait until all have ended, and return their results in order.
+
+        Raises:
+            JobFailedError, JobCanceledError: one ended otherwise; all have ended. `settle` does not raise.
+        """
+        return [self.family.result(job) for job in await self.settle(specs, key=key)]
+
+    async def settle(self, specs: Iterable[JobSpec], *, key: str | None = None) -> list[Job]:
+        """Do what `batch_trigger_and_wait` does, and return the jobs as they ended, however that was."""
+        return await self.family.run(list(specs), key)
+
+    async def wait_for_children(self, handles: Iterable[JobHandle[Any] | Job | UUID]) -> list[Job]:
+        """Wait until jobs that were scheduled before have ended; returns them in order, however they ended."""
+        return await self.family.wait([each if isinstance(each, UUID) else each.id for each in handles])
+
+    @property
+    def family(self) -> Family:
+        """What this try has made and waits for."""
+        if self._family is None:
+            if self._make_family is None:
+                msg = "This context has no worker to wait in."
+                raise RuntimeError(msg)
+            self._family = self._make_family(self)
+        return self._family
+
+    def pause(self) -> None:
+        """Stop the clock of ``max_duration``. Called by the family when a wait begins."""
+        if self.countdown is not None:
+            self.countdown.pause()
+        if self.limit is not None and (when := self.limit.when()) is not None:
+            self._left_s = when - asyncio.get_running_loop().time()
+            self.limit.reschedule(None)
+
+    def go_on(self, waited_s: float) -> None:
+        """Let the clock of ``max_duration`` go on."""
+        self._waited_s += waited_s
+        if self.countdown is not None:
+            self.countdown.go_on()
+        if self._left_s is not None and self.limit is not None:
+            self.limit.reschedule(asyncio.get_running_loop().time() + self._left_s)
+            self._left_s = None
+
+
+def _name(task: Task[Any, Any] | str) -> str:
+    return task if isinstance(task, str) else task.id

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from adapter.core.canceling import Canceler
 from adapter.core.judge import Judge
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
-from adapter.store import liveness, rescuing, upkeep
+from adapter.store import families, liveness, rescuing, upkeep
 from adapter.store.database import Connection
 from adapter.store.overruns import end_overruns
 from adapter.store.wakeup import DISPATCH, FINISHED
@@ -26,12 +27,13 @@ _MARGIN_LEASES = 2
 class Maintenance:
     """Any number of processes may run it; each statement takes only what nobody else has."""
 
-    def __init__(self, parts: Parts, lease: timedelta) -> None:
+    def __init__(self, parts: Parts, lease: timedelta, canceler: Canceler) -> None:
         self._database = parts.database
         self._notifier = parts.notifier
         self._observers = parts.observers
         self._clock = parts.clock
         self._lease = lease
+        self._canceler = canceler
         self._judge = Judge(parts.clock)
         self._looked_at = self._looked_for_unknown_at = -_LOOK_FOR_UNKNOWN_S
         self._sleep_s = _TICK_S
@@ -50,9 +52,10 @@ class Maintenance:
             expired = await upkeep.expire(conn, schema)
             rescued = await self._rescue(conn)
             overrun = await end_overruns(conn, schema, self._lease * _MARGIN_LEASES)
+            woken = await families.wake(conn, schema)
             soonest = await upkeep.next_due(conn, schema)
         self._sleep_s = _TICK_S if soonest is None else min(_TICK_S, max(_SHORTEST_SLEEP_S, soonest))
-        topics = set(promoted.queues | rescued.queues)
+        topics = set(promoted.queues | rescued.queues | woken)
         if promoted.remote:
             topics.add(DISPATCH)
         if ended := expired + rescued.ended + overrun:
@@ -63,7 +66,8 @@ class Maintenance:
             self._observers.counts["overrun"] += len(overrun)
         if topics:
             self._notifier.poke(*topics)
-        return promoted.count + len(ended) + rescued.count
+        below = await self._canceler.go_down()
+        return promoted.count + len(ended) + rescued.count + len(woken) + below
 
     async def _rescue(self, conn: Connection) -> rescuing.Rescued:
         nothing = rescuing.Rescued(frozenset(), 0, [])

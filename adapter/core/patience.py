@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -10,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from adapter.core.context import JobContext
+from adapter.core.countdown import Countdown
 from adapter.domain.job import Job
 from adapter.domain.outcome import Returned, Stopped, TimedOut, TryOutcome
 
@@ -68,12 +70,11 @@ class Patience(Generic[T]):
         current.stop(outcome)
         asyncio.get_running_loop().call_later(self._grace, self._leave, current, outcome)
 
-    def limit(self, current: T, duration: timedelta) -> asyncio.TimerHandle:
-        """Leave a try behind that goes on when its ``max_duration`` is over, unless the timer is canceled."""
+    def limit(self, current: T, duration: timedelta) -> Countdown:
+        """Leave a try behind that goes on when its ``max_duration`` is over, unless that is canceled."""
         message = f"It ran longer than its max_duration of {duration.total_seconds():g} s, and did not stop."
         outcome = TimedOut({"name": "TimedOut", "message": message})
-        loop = asyncio.get_running_loop()
-        return loop.call_later(duration.total_seconds(), self._expire, current, outcome)
+        return Countdown(duration.total_seconds(), functools.partial(self._expire, current, outcome))
 
     def _expire(self, current: T, outcome: TimedOut) -> None:
         # The task is canceled by its own timeout; one that swallows that can still look.

@@ -50,6 +50,7 @@ async def run_try(
     payload: Any = context.job.data
     try:
         payload = definition.load_payload(context.job.data)
+        context.limit = limit
         async with limit:
             if definition.hooks is None:
                 result = await _call(definition, payload, context, caller)

@@ -55,6 +55,7 @@ class ScheduleOptions(TypedDict, total=False):
     keep_for: timedelta | None
     context: Mapping[str, Any] | None
     extra: Mapping[str, Any] | None
+    detached: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class JobSpec:
     task: str
     data: Any
     options: ScheduleOptions = field(default_factory=ScheduleOptions)
+    #: The job whose handler schedules it.
+    parent: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,9 @@ class Scheduler:
         extra = dict(options.get("extra") or {})
         if policy.remote_delay:
             extra["remote_delay"] = True
-        user_id = options.get("user_id")
+        if options.get("detached"):
+            extra["detached"] = True
+        user_id, parent = options.get("user_id"), spec.parent
         job = NewJob(
             id=job_id,
             type=policy.id,
@@ -134,6 +139,8 @@ class Scheduler:
             request_key=options.get("request_key"),
             persistent=_or(options.get("persistent"), policy.persistent),
             keep_for=_or(options.get("keep_for"), policy.keep_for),
+            parent_id=parent.id if parent else None,
+            root_id=parent.root_id or parent.id if parent else None,
             extra=extra,
         )
         return Planned(job, definition, self._request(job, options, definition))

@@ -19,12 +19,14 @@ from adapter.core.calling import Caller
 from adapter.core.completion import Completer, Done
 from adapter.core.context import JobContext
 from adapter.core.ending import end_try
+from adapter.core.families import Families
 from adapter.core.heartbeat import FENCE_AT, Heartbeat
 from adapter.core.metadata_writer import MetadataWriter
 from adapter.core.parts import Parts
 from adapter.core.patience import Patience
 from adapter.core.registry import TaskDefinition
 from adapter.core.runner import Interruption, run_try
+from adapter.core.scheduling import Scheduler
 from adapter.core.worker_options import WorkerOptions
 from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
@@ -75,7 +77,8 @@ class Worker:
         self,
         parts: Parts,
         options: WorkerOptions,
-        schedule: Callable[..., Awaitable[Any]] | None = None,
+        schedule: Callable[..., Awaitable[Any]],
+        scheduler: Scheduler,
     ) -> None:
         self.options = options
         #: Made per process start, never reused: with a claim's number it is the lease.
@@ -86,12 +89,13 @@ class Worker:
         self._observers = parts.observers
         self._clock = parts.clock
         self._schedule = schedule
+        self._wake = asyncio.Event()
+        self._tries: dict[UUID, Try] = {}
         self._completer = Completer(parts)
         self._metadata = MetadataWriter(parts)
         self._patience = Patience(options.cancel_grace, parts.observers.counts, self._abandon)
+        self._families = Families(parts, scheduler, self._tries, self._patience.stop, self._wake.set)
         self._caller = self._make_caller()
-        self._tries: dict[UUID, Try] = {}
-        self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._claims = 0
         self._free: list[str] = []
@@ -126,6 +130,7 @@ class Worker:
 
     def heard(self, topics: set[str]) -> None:
         """Look again: something was scheduled, or canceled. Called by the listener."""
+        self._families.heard(topics)
         if CANCEL in topics and self._heartbeat is not None:
             self._heartbeat.hurry()
         if queues := topics - _NOT_QUEUES:
@@ -135,6 +140,7 @@ class Worker:
 
     async def start(self) -> None:
         """Make the worker known and begin to beat."""
+        self._families.begin()
         if self._heartbeat is not None:
             # It fell and starts again; its threads ended with it.
             self._caller = self._make_caller()
@@ -195,9 +201,7 @@ class Worker:
         if self._heartbeat is None:
             await self._register()
         claimed = await self._fill()
-        tasks = [each.task for each in self._tries.values() if each.task is not None]
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._families.settled()
         await self._completer.flush()
         return claimed
 
@@ -206,14 +210,16 @@ class Worker:
         await self.start()
         done = 0
         try:
-            while claimed := await self.run_once():
+            while (claimed := await self.run_once()) or self._families.suspended:
                 done += claimed
+                await self._families.moves(0 if claimed else _POLL_S)
         finally:
             await self._finish()
         return done
 
     def _room(self) -> int:
-        return 0 if self._is_held else self.options.concurrency - len(self._tries)
+        busy = len(self._tries) - len(self._families.suspended)
+        return 0 if self._is_held else self.options.concurrency - busy
 
     @property
     def _is_held(self) -> bool:
@@ -277,8 +283,9 @@ class Worker:
 
     def _begin(self, jobs: Sequence[Job], lease: Lease) -> int:
         make_metadata = functools.partial(self._metadata.of, lease)
+        make_family = functools.partial(self._families.of, lease)
         for job in jobs:
-            current = Try(job, lease, JobContext(job, self._schedule, make_metadata))
+            current = Try(job, lease, JobContext(job, self._schedule, make_metadata, make_family))
             self._tries[job.id] = current
             if self._is_held:
                 # We lost touch while we claimed: others may take the job before we notice.
@@ -290,7 +297,6 @@ class Worker:
 
     async def _run(self, current: Try, definition: TaskDefinition[Any, Any] | None) -> None:
         current.has_begun = True
-        timer: asyncio.TimerHandle | None = None
         try:
             if current.interruption.outcome is not None:
                 outcome = current.interruption.outcome
@@ -301,7 +307,7 @@ class Worker:
             else:
                 self._observers.started(current.job)
                 if current.job.max_duration is not None:
-                    timer = self._patience.limit(current, current.job.max_duration)
+                    current.context.countdown = self._patience.limit(current, current.job.max_duration)
                 outcome = await run_try(definition, current.context, current.interruption, self._caller)
                 if definition.hooks is not None and definition.hooks.watches_ends:
                     current.end = outcome
@@ -311,11 +317,10 @@ class Worker:
             # Stopped before its handler was reached.
             outcome = current.interruption.outcome or Returned("the worker was stopped")
         finally:
-            if timer is not None:
-                timer.cancel()
             is_abandoned = self._tries.get(current.job.id) is not current
             if not is_abandoned:
                 del self._tries[current.job.id]
+            self._families.ended()
             if self._room() * 2 >= self.options.concurrency or not self._tries:
                 self._wake.set()
         if not is_abandoned:
@@ -327,6 +332,7 @@ class Worker:
             return False
         del self._tries[current.job.id]
         self._completer.take(Done(current.job, current.lease, outcome, current.context.close()))
+        self._families.ended()
         self._wake.set()
         return True
 
@@ -371,6 +377,7 @@ class Worker:
 
     async def _finish(self) -> None:
         """Let tries end within the grace, give the rest back unspent, and be forgotten."""
+        self._families.let_go()
         tasks = [each.task for each in self._tries.values() if each.task is not None]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self.options.grace.total_seconds())

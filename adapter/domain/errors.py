@@ -14,6 +14,7 @@
     │   ├── TaskDisabledError          task_disabled
     │   ├── JobNotFoundError           job_not_found
     │   ├── JobStateError              job_state
+    │   ├── ReplayMismatchError        replay_mismatch
     │   └── FlagConflictError          flag_conflict
     ├── JobEndedError                  job_ended            raised by ``job.result()``
     │   ├── JobFailedError             job_failed
@@ -150,6 +151,19 @@ class JobStateError(RequestError):
     """The job is in a state in which this cannot be done."""
 
     code = "job_state"
+
+
+class ReplayMismatchError(RequestError):
+    """A handler that runs again has asked for other children than the first time."""
+
+    code = "replay_mismatch"
+
+    def __init__(self, job_id: object, call: str, before: str, now: str) -> None:
+        super().__init__(
+            f"Job {job_id} runs again, and its waiting call {call} asks for {now!r} where it asked for {before!r}. "
+            "Make waiting calls in the same order in every try, or name them with key=."
+        )
+        self.job_id = job_id
 
 
 class FlagConflictError(RequestError):

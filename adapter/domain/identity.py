@@ -11,6 +11,14 @@ _RUN_PREFIX = "run_"
 _RUN_LENGTH = 26
 
 
+def child_id(parent_id: UUID, name: str) -> UUID:
+    """Return the id of the child that a parent calls ``name``: of the parent's time, so that ids stay in order."""
+    digest = sha256(f"{parent_id}/{name}".encode()).digest()
+    number = int.from_bytes(parent_id.bytes[:6] + digest[:10])
+    version, variant = 0xF << 76, 0x3 << 62
+    return UUID(int=number & ~version & ~variant | 7 << 76 | 2 << 62)
+
+
 def idempotency_key(job_id: UUID, epoch: int) -> str:
     """Return the key every submit of an epoch carries."""
     return f"{job_id}:{epoch}"

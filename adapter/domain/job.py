@@ -132,6 +132,7 @@ class NewJob:
     persistent: bool = False
     keep_for: timedelta | None = None
     parent_id: UUID | None = None
+    root_id: UUID | None = None
     batch_id: UUID | None = None
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -181,6 +182,7 @@ class Job:
     cancel_requested: bool = False
     idempotency_key: str | None = None
     parent_id: UUID | None = None
+    root_id: UUID | None = None
     batch_id: UUID | None = None
     persistent: bool = False
     remove_at: datetime | None = None

@@ -96,7 +96,7 @@ WITH want AS MATERIALIZED (
 ), held AS MATERIALIZED (
   SELECT o.id FROM {s}.worker_jobs_open o JOIN want w USING (id)
   WHERE o.epoch = w.epoch AND o.worker_id = w.worker_id AND o.claim_number = w.claim_number
-    AND o.status = 'EXECUTING'
+    AND (o.status = 'EXECUTING' OR o.waiting_for = 'children')
   ORDER BY o.id FOR UPDATE OF o
 )"""
 
@@ -120,9 +120,10 @@ _GIVE_BACK: LiteralString = (
     _GIVEN
     + """, back AS (
   UPDATE {s}.worker_jobs_open o SET
-    status = CASE WHEN w.waits THEN 'WAITING' WHEN COALESCE(w.at, now() + w.delay) > now() THEN 'DELAYED'
+    status = CASE WHEN w.waits OR o.waiting_for = 'children' AND w.kind = 'returned' THEN 'WAITING' WHEN COALESCE(w.at, now() + w.delay) > now() THEN 'DELAYED'
       ELSE 'QUEUED' END,
-    waiting_for = CASE WHEN w.waits THEN 'executor' END,
+    waiting_for = CASE WHEN w.waits THEN 'executor' WHEN w.kind = 'returned' THEN o.waiting_for END,
+    awaiting = CASE WHEN w.kind = 'returned' THEN o.awaiting END,
     due = CASE WHEN COALESCE(w.at, now() + w.delay) > now() THEN COALESCE(w.at, now() + w.delay) ELSE o.due END,
     attempt = o.attempt - w.unspent::int,
     -- Without a handler nothing began, so its time to live still counts.

@@ -11,7 +11,7 @@ from typing import LiteralString
 #: Columns that move over as they are.
 _KEPT: LiteralString = """id, type, tag, user_id, data, executor, route_reason, epoch, queue,
   concurrency_key, priority, due, expires_at, max_duration, max_attempts, retry, metadata,
-  tags, remote_environment, schedule_id, idempotency_key, submit_group, first_try_at, worker_id, claim_number, last_synced_at, parent_id, batch_id, persistent, extra, created_at"""
+  tags, remote_environment, schedule_id, idempotency_key, submit_group, first_try_at, worker_id, claim_number, last_synced_at, parent_id, root_id, batch_id, persistent, extra, created_at"""
 
 #: The ``new_*`` columns of a job that ends where our own workers or nobody had it.
 AS_IT_WAS: LiteralString = """started AS new_started, attempt AS new_attempt, submit_state AS new_submit_state,

@@ -34,6 +34,8 @@ class JobFilter:
     user_id: str | None = None
     schedule_id: UUID | None = None
     batch_id: UUID | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
     created_from: datetime | None = None
     created_to: datetime | None = None
     limit: int = 25

@@ -77,7 +77,7 @@ class JobLists:
                 conditions.append(c[column].in_(values))
         if wanted.tags:
             conditions += [c.tags.is_not(None), c.tags.op("&&")(cast(list(wanted.tags), ARRAY(Text)))]
-        for column in ("tag", "user_id", "schedule_id", "batch_id"):
+        for column in ("tag", "user_id", "schedule_id", "batch_id", "parent_id", "root_id"):
             value = getattr(wanted, column)
             if value is not None:
                 conditions.append(c[column] == value)

@@ -24,7 +24,7 @@ WITH given AS MATERIALIZED (
     id uuid, type text, status text, tag text, user_id text, data jsonb, executor text, route_reason text,
     queue text, concurrency_key text, priority int, due timestamptz, delay interval, ttl interval,
     max_duration interval, max_attempts int, retry jsonb, metadata jsonb, tags text[],
-    idempotency_key text, idempotency_ttl interval, request_key text, parent_id uuid, batch_id uuid,
+    idempotency_key text, idempotency_ttl interval, request_key text, parent_id uuid, root_id uuid, batch_id uuid,
     persistent boolean, keep_for interval, extra jsonb)
   WHERE (SELECT version FROM {s}.flags_state) = %(flags_version)s
 )"""
@@ -50,11 +50,11 @@ _INSERT: LiteralString = """
 INSERT INTO {s}.worker_jobs_open (
   id, type, status, waiting_for, tag, tag_held, user_id, data, executor, route_reason, queue,
   concurrency_key, priority, due, expires_at, max_duration, max_attempts, retry, metadata, tags,
-  idempotency_key, parent_id, batch_id, persistent, keep_for, extra, next_try_at)
+  idempotency_key, parent_id, root_id, batch_id, persistent, keep_for, extra, next_try_at)
 SELECT id, type, now_status, CASE WHEN now_status = 'WAITING' THEN 'executor' END, tag, tag IS NOT NULL, user_id,
   data, executor, route_reason, queue, concurrency_key, COALESCE(priority, 0), due_at,
   COALESCE(due_at, now()) + ttl, max_duration, max_attempts, retry, metadata, tags, idempotency_key,
-  parent_id, batch_id, COALESCE(persistent, false), keep_for, extra,
+  parent_id, root_id, batch_id, COALESCE(persistent, false), keep_for, extra,
   CASE WHEN executor <> 'local' THEN now() END
 FROM {from}
 CROSS JOIN LATERAL (SELECT CASE
@@ -187,7 +187,8 @@ WITH gone AS (
   DELETE FROM {s}.worker_jobs_open
   WHERE id = %(id)s AND status = ANY(%(sources)s)
     -- A local job between two tries is in nobody's hands.
-    AND (started IS NULL OR executor = 'local' AND COALESCE(waiting_for IN ('executor', 'key'), true))
+    AND (started IS NULL OR executor = 'local' AND COALESCE(waiting_for IN ('executor', 'key')
+      OR waiting_for = 'children' AND worker_id IS NULL, true))
     AND (executor IS NULL OR executor = 'local'
          OR (submit_state = 'never' AND dispatch_lease IS NULL))
   RETURNING *
@@ -202,6 +203,9 @@ WITH gone AS (
     + """, noted AS (
   INSERT INTO {s}.job_events (job_id, epoch, kind, actor, detail)
   SELECT id, epoch, 'canceled', %(actor)s, jsonb_build_object('reason', %(reason)s::text) FROM given
+), below AS (
+  INSERT INTO {s}.family_cancels (job_id, reason, actor)
+  SELECT id, %(reason)s, %(actor)s FROM given WHERE started IS NOT NULL ON CONFLICT DO NOTHING
 )
 """
     + FINISHED_COLUMNS
@@ -215,6 +219,9 @@ WITH asked AS (
 ), noted AS (
   INSERT INTO {s}.job_events (job_id, epoch, kind, actor, detail)
   SELECT id, epoch, 'cancel_requested', %(actor)s, jsonb_build_object('reason', %(reason)s::text) FROM asked
+), below AS (
+  INSERT INTO {s}.family_cancels (job_id, reason, actor)
+  SELECT id, %(reason)s, %(actor)s FROM asked WHERE started IS NOT NULL ON CONFLICT DO NOTHING
 ), wanted AS (
   UPDATE {s}.remote_runs r SET wanted = 'canceled' FROM asked
   WHERE r.job_id = asked.id AND r.ended_at IS NULL

@@ -67,7 +67,7 @@ _RESCUE: LiteralString = (
 ), back AS (
   UPDATE {s}.worker_jobs_open o SET
     status = CASE WHEN delay > interval '0' THEN 'DELAYED' ELSE 'QUEUED' END,
-    due = CASE WHEN delay > interval '0' THEN now() + delay ELSE o.due END,
+    due = CASE WHEN delay > interval '0' THEN now() + delay ELSE o.due END, waiting_for = NULL, awaiting = NULL,
     seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, deadline = NULL, updated_at = now()
   FROM apart WHERE o.id = apart.id AND o.attempt < o.max_attempts AND NOT o.cancel_requested
   RETURNING o.id, o.epoch, o.queue, o.attempt, apart.lost, apart.delay

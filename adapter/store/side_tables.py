@@ -60,6 +60,15 @@ def _beside_jobs(metadata: MetaData) -> None:
         Index("job_keys_expiry", "expires_at"),
         postgresql_with=_GROWING,
     )
+    # Cancels that go down to the children of these jobs.
+    Table(
+        "family_cancels",
+        metadata,
+        required("job_id", Uuid, primary_key=True),
+        required("reason", Text),
+        required("actor", Text),
+        stamp("created_at"),
+    )
     Table(
         "remote_runs",
         metadata,

@@ -92,6 +92,7 @@ def _job_columns() -> list[Column[Any]]:
         Column("extra", JSONB),
         stamp("created_at"),
         stamp("updated_at"),
+        Column("root_id", Uuid),
     ]
 
 
@@ -125,6 +126,8 @@ def _jobs(metadata: MetaData) -> None:
         moment("confirm_at"),
         required("open_children", Integer, server_default=text("0")),
         moment("deadline"),
+        # What a parent waits for that waits for its children.
+        Column("awaiting", ARRAY(Uuid)),
         PrimaryKeyConstraint("id"),
         CheckConstraint(_one_of("status", OPEN), name="worker_jobs_open_status"),
         CheckConstraint(_one_of("submit_state", SubmitState), name="worker_jobs_open_submit_state"),
@@ -165,6 +168,7 @@ def _jobs(metadata: MetaData) -> None:
     Index("worker_jobs_open_confirm", c.confirm_at, postgresql_where=text("confirm_at IS NOT NULL"))
     Index("worker_jobs_open_tag", c.type, c.tag, unique=True, postgresql_where=text("tag_held"))
     Index("worker_jobs_open_parent", c.parent_id, postgresql_where=text("parent_id IS NOT NULL"))
+    Index("worker_jobs_open_root", c.root_id, postgresql_where=text("root_id IS NOT NULL"))
     Index("worker_jobs_open_tags", c.tags, postgresql_using="gin", postgresql_where=text("tags IS NOT NULL"))
 
     finished = Table(
@@ -191,6 +195,7 @@ def _jobs(metadata: MetaData) -> None:
     dead = text("NOT success AND status <> 'CANCELED'")
     Index("worker_jobs_finished_dead", f.finished, f.id, postgresql_where=dead)
     Index("worker_jobs_finished_parent", f.parent_id, postgresql_where=text("parent_id IS NOT NULL"))
+    Index("worker_jobs_finished_root", f.root_id, postgresql_where=text("root_id IS NOT NULL"))
     Index(
         "worker_jobs_finished_tags", f.tags, postgresql_using="gin", postgresql_where=text("tags IS NOT NULL")
     )

@@ -83,3 +83,17 @@ CREATE TRIGGER queue_changes_append_only BEFORE UPDATE OR DELETE ON {s}.queue_ch
   FOR EACH ROW EXECUTE FUNCTION {s}.refuse_change();
 CREATE TRIGGER queue_changes_no_truncate BEFORE TRUNCATE ON {s}.queue_changes
   FOR EACH STATEMENT EXECUTE FUNCTION {s}.refuse_change();
+
+
+-- Families: the root of a job's family, what a parent waits for, and cancels on their way down.
+ALTER TABLE {s}.worker_jobs_open ADD COLUMN root_id UUID, ADD COLUMN awaiting UUID[];
+ALTER TABLE {s}.worker_jobs_finished ADD COLUMN root_id UUID;
+CREATE INDEX worker_jobs_open_root ON {s}.worker_jobs_open (root_id) WHERE root_id IS NOT NULL;
+CREATE INDEX worker_jobs_finished_root ON {s}.worker_jobs_finished (root_id) WHERE root_id IS NOT NULL;
+CREATE TABLE {s}.family_cancels (
+  job_id UUID NOT NULL,
+  reason TEXT NOT NULL,
+  actor TEXT NOT NULL,
+  created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  PRIMARY KEY (job_id)
+);

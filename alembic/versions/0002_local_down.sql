@@ -1,6 +1,13 @@
 -- Undoes 0002_local.sql, in the opposite order.
 SET LOCAL lock_timeout = '5s';
 
+DROP TABLE {s}.family_cancels;
+DROP INDEX {s}.worker_jobs_finished_root, {s}.worker_jobs_open_root;
+UPDATE {s}.worker_jobs_open SET status = 'QUEUED', waiting_for = NULL, worker_id = NULL, claim_number = NULL
+WHERE status = 'WAITING' AND waiting_for = 'children';
+ALTER TABLE {s}.worker_jobs_finished DROP COLUMN root_id;
+ALTER TABLE {s}.worker_jobs_open DROP COLUMN awaiting, DROP COLUMN root_id;
+
 DROP TRIGGER flag_changes_no_truncate ON {s}.flag_changes;
 ALTER TABLE {s}.leases RESET (fillfactor);
 ALTER TABLE {s}.workers RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay);
@@ -11,8 +18,10 @@ ALTER TABLE {s}.remote_budgets RESET (autovacuum_vacuum_scale_factor, autovacuum
 ALTER TABLE {s}.job_keys RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_cost_delay);
 ALTER TABLE {s}.job_events RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_cost_delay);
 ALTER TABLE {s}.worker_jobs_open DROP COLUMN deadline;
+
 DROP INDEX {s}.worker_jobs_finished_dead;
 DROP TABLE {s}.redrives;
+
 ALTER TABLE {s}.workers DROP COLUMN lock_key;
 DROP TABLE {s}.queue_changes;
 DROP INDEX {s}.worker_jobs_open_keyed, {s}.concurrency_keys_free;

@@ -386,4 +386,4 @@ async def test_children_name_the_job_that_scheduled_them(database_url: str) -> N
         await rig.work(2)
         child = UUID((await rig.row(job.id))["result"])
         row = await rig.row(child)
-        assert (row["status"], row["result"], row["extra"]["origin"]) == ("COMPLETED", 8, str(job.id))
+        assert (row["status"], row["result"], row["parent_id"]) == ("COMPLETED", 8, job.id)

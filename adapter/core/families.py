@@ -1,0 +1,400 @@
+"""Handlers that wait for other jobs: the row waits too, and the worker's slot is somebody else's meanwhile.
+
+The coroutine stays in the worker's memory under its lease. What it needs to be done again elsewhere is in
+the database: which children each call has made, by ids that follow from the parent's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from adapter.core.parts import Parts
+from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions, Scheduler, topics_of
+from adapter.domain.errors import (
+    DatabaseUnavailableError,
+    JobCanceledError,
+    JobFailedError,
+    JobInterruptedError,
+    JobNotFoundError,
+    ReplayMismatchError,
+)
+from adapter.domain.identity import child_id
+from adapter.domain.job import Job, JobStatus
+from adapter.domain.outcome import Lease, Returned, Stopped
+from adapter.store import families
+from adapter.store.jobs import by_ids
+from adapter.store.steps import run
+from adapter.store.wakeup import CANCEL, FINISHED
+
+if TYPE_CHECKING:
+    from adapter.core.context import JobContext
+
+T = TypeVar("T")
+
+_POLL_S = 1.0
+#: How often a parent looks for a place in its queue, and how seldom jobs are looked at after one another.
+_PLACE_S = 0.2
+_QUIET_S = 0.005
+_MOST_LOOKED_AT = 500
+
+
+class Wait:
+    """Jobs that one call waits for. ``left`` are those that were open when last looked at."""
+
+    def __init__(self, parent_id: UUID, left: list[UUID]) -> None:
+        self.parent_id = parent_id
+        self.left = left
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reach = 1
+
+    def next(self) -> list[UUID]:
+        """Return the jobs to look at: one while that is open, more and more once they have ended."""
+        return self.left[-self._reach :]
+
+    def saw(self, looked_at: list[UUID], is_open: set[UUID]) -> bool:
+        """Take what a look has found; whether to look at others at once."""
+        still = [each for each in looked_at if each in is_open]
+        self.left[-len(looked_at) :] = still
+        self._reach = 1 if still else min(self._reach * 4, _MOST_LOOKED_AT)
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+        return bool(self.left) and not still
+
+
+class Families:
+    """The tries of one worker that wait for other jobs.
+
+    ``tries`` are all the worker has in hand; ``stop(try, outcome)`` is called for those that are to end,
+    ``on_change()`` when one has begun or ceased to wait.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        scheduler: Scheduler,
+        tries: Mapping[UUID, Any],
+        stop: Callable[[Any, Stopped | Returned], object],
+        on_change: Callable[[], object],
+    ) -> None:
+        self.database = parts.database
+        self.clock = parts.clock
+        self.registry = parts.registry
+        #: The jobs of this worker that wait; they take no slot.
+        self.suspended: set[UUID] = set()
+        #: One parent of a queue at a time tries to get a place there.
+        self.turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._scheduler = scheduler
+        self._notifier = parts.notifier
+        self._tries = tries
+        self._stop = stop
+        self._on_change = on_change
+        self._is_letting_go = False
+        self._moved = asyncio.Event()
+        self._told: set[UUID] = set()
+        self._waits: set[Wait] = set()
+        self._looker: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        parts.notifier.subscribe(self.heard)
+
+    def of(self, lease: Lease, context: JobContext) -> Family:
+        """Return the family of a try."""
+        return Family(self, lease, context)
+
+    def heard(self, topics: set[str]) -> None:
+        """Look again: some job has ended, or somebody wants one canceled."""
+        if self.suspended and topics & {FINISHED, CANCEL, "*"}:
+            self._news.set()
+
+    def add(self, wait: Wait) -> None:
+        """Look for the end of these jobs from now on."""
+        self._waits.add(wait)
+        self._news.set()
+        if self._looker is None or self._looker.done():
+            self._looker = asyncio.get_running_loop().create_task(self._look_on(), name="adapter-families")
+
+    def remove(self, wait: Wait) -> None:
+        """Look for them no more."""
+        self._waits.discard(wait)
+
+    def enter(self, job_id: UUID) -> None:
+        """Take note that a try waits."""
+        self.suspended.add(job_id)
+        self._changed()
+
+    def leave(self, job_id: UUID) -> None:
+        """Take note that it goes on, or ends."""
+        self.suspended.discard(job_id)
+        self._told.discard(job_id)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._moved.set()
+        self._on_change()
+        if self._is_letting_go:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Give back who waits, now and from now on: whoever is there when their children are done will go on."""
+        self._is_letting_go = True
+        for job_id in list(self.suspended):
+            self.end(job_id, Returned("the worker was stopped"))
+
+    def end(self, job_id: UUID, outcome: Stopped | Returned) -> None:
+        """Let a try end that waits; told once."""
+        if job_id in self._tries and job_id not in self._told:
+            self._told.add(job_id)
+            self._stop(self._tries[job_id], outcome)
+
+    def begin(self) -> None:
+        """Let tries wait: the worker works."""
+        self._is_letting_go = False
+
+    def ended(self) -> None:
+        """Take note that a try has ended."""
+        if len(self._tries) <= len(self.suspended):
+            self._moved.set()
+
+    async def settled(self) -> None:
+        """Wait until every try has ended or waits."""
+        while len(self._tries) > len(self.suspended):
+            await self.moves()
+
+    async def moves(self, seconds: float | None = None) -> None:
+        """Wait until the last try has ended, or one has begun or ceased to wait."""
+        self._moved.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._moved.wait()
+
+    async def _look_on(self) -> None:
+        while self.suspended or self._waits:
+            self._news.clear()
+            # Waited out: the jobs end whether we see it or not.
+            with contextlib.suppress(DatabaseUnavailableError):
+                while await self._look():
+                    pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_S):
+                    await self._news.wait()
+            await self.clock.sleep(_QUIET_S)
+
+    async def _look(self) -> bool:
+        looks = [(wait, wait.next()) for wait in self._waits]
+        children = [each for _, looked_at in looks for each in looked_at]
+        async with self.database.connection() as conn:
+            is_open, canceled = await families.look(
+                conn, self.database.schema, children, list(self.suspended)
+            )
+        again = [wait.saw(looked_at, is_open) for wait, looked_at in looks if wait in self._waits]
+        for job_id in canceled:
+            self.end(job_id, Stopped("canceled"))
+        return any(again)
+
+    async def make(
+        self, parent: Job, lease: Lease, call: str, specs: Sequence[JobSpec], *, keyed: bool
+    ) -> list[UUID]:
+        """Make the children of a call, or find those that an earlier try has made; their ids, in order.
+
+        Raises:
+            JobInterruptedError: the parent is not ours any more, or canceled.
+            ReplayMismatchError: the call that made them made other ones.
+        """
+        planned = [self._scheduler.plan(replace(spec, parent=parent)) for spec in specs]
+        schema = self.database.schema
+        async with self.database.transaction() as conn:
+            held = await families.hold(conn, schema, parent, lease)
+            if held is None:
+                raise JobInterruptedError(parent.id)
+            scope = call if keyed else f"{call}/{held.snoozes}"
+            ids = [
+                [child_id(parent.id, f"{scope}/{place}/{each}") for each in range(held.retries + 1)]
+                for place in range(len(planned))
+            ]
+            known = await run(conn, schema, by_ids([each for candidates in ids for each in candidates]))
+            found = [_found(candidates, known) for candidates in ids]
+            for job, plan in zip(found, planned, strict=True):
+                if job is not None and job.type != plan.job.type:
+                    raise ReplayMismatchError(parent.id, call, job.type, plan.job.type)
+            missing = [
+                _named(plan, candidates[-1])
+                for plan, candidates, job in zip(planned, ids, found, strict=True)
+                if job is None
+            ]
+            made = await run(conn, schema, self._scheduler.schedule(missing)) if missing else []
+        self._notifier.poke(*topics_of(made))
+        fresh = iter(made)
+        return [(job or next(fresh)).id for job in found]
+
+    async def get(self, ids: Sequence[UUID]) -> dict[UUID, Job]:
+        """Return jobs by id."""
+        async with self.database.connection() as conn:
+            return await run(conn, self.database.schema, by_ids(list(dict.fromkeys(ids))))
+
+    async def next_news(self) -> None:
+        """Wait until something has changed, but not for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PLACE_S):
+                await self._news.wait()
+
+    async def reach(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what can be done twice until the database has done it."""
+        wait = 0.05
+        while True:
+            try:
+                return await work()
+            except DatabaseUnavailableError:
+                await self.clock.sleep(wait)
+                wait = min(wait * 2, 1.0)
+
+
+class Family:
+    """What one try makes and waits for."""
+
+    def __init__(self, worker: Families, lease: Lease, context: JobContext) -> None:
+        self._families = worker
+        self._job = context.job
+        self._lease = lease
+        self._context = context
+        self._calls = 0
+        self._turn = asyncio.Lock()
+        self._waits: set[Wait] = set()
+        self._suspended_at: float | None = None
+
+    def spec(self, task: str, data: Any, options: ScheduleOptions) -> JobSpec:
+        """Return what `run` takes."""
+        return JobSpec(task, data, options)
+
+    async def run(self, specs: Sequence[JobSpec], key: str | None) -> list[Job]:
+        """Make children and wait until they have ended; returns them, in order."""
+        # Counted before anything is awaited: so calls have the order in which the handler made them.
+        self._calls += 1
+        call = f"{self._calls}" if key is None else f"key:{key}"
+        make = self._families.make
+        ids = await self._families.reach(
+            lambda: make(self._job, self._lease, call, specs, keyed=key is not None)
+        )
+        return await self.wait(ids)
+
+    async def wait(self, ids: Sequence[UUID]) -> list[Job]:
+        """Wait until these jobs have ended; returns them, in order.
+
+        Raises:
+            JobNotFoundError: there is no such job (yet: its transaction may not be committed).
+            JobInterruptedError: this try is to stop.
+        """
+        jobs = await self._families.reach(lambda: self._families.get(ids))
+        _all_there(ids, jobs)
+        left = [each for each in jobs if not jobs[each].status.is_terminal]
+        if left:
+            await self._wait(left)
+            jobs |= await self._families.reach(lambda: self._families.get(left))
+            _all_there(ids, jobs)
+        return [jobs[each] for each in ids]
+
+    def result(self, job: Job) -> Any:
+        """Return what a child's handler returned.
+
+        Raises:
+            JobFailedError, JobCanceledError: it ended otherwise.
+        """
+        if job.status is JobStatus.COMPLETED:
+            definition = self._families.registry.find(job.type)
+            return job.result if definition is None else definition.load_result(job.result)
+        kind = JobCanceledError if job.status is JobStatus.CANCELED else JobFailedError
+        raise kind(job.id, job.status, job.error)
+
+    async def _wait(self, left: list[UUID]) -> None:
+        wait = Wait(self._job.id, left.copy())
+        self._waits.add(wait)
+        try:
+            await self._suspend()
+            self._families.add(wait)
+            await wait.done
+        finally:
+            self._waits.discard(wait)
+            self._families.remove(wait)
+            if self._context.is_canceled:
+                # The row stays as it is: with this try ends what holds it.
+                self._go_on()
+            else:
+                await self._resume()
+
+    def stop(self) -> None:
+        """End every wait: the try is to stop."""
+        for wait in self._waits:
+            if not wait.done.done():
+                wait.done.set_exception(JobInterruptedError(self._job.id))
+
+    async def _suspend(self) -> None:
+        async with self._turn:
+            awaiting = list({each for wait in self._waits for each in wait.left})
+            if self._context.is_canceled or not await self._families.reach(lambda: self._write(awaiting)):
+                raise JobInterruptedError(self._job.id)
+            if self._suspended_at is None:
+                self._suspended_at = asyncio.get_running_loop().time()
+                self._context.pause()
+                self._families.enter(self._job.id)
+
+    async def _write(self, awaiting: list[UUID]) -> bool:
+        async with self._families.database.connection() as conn:
+            schema = self._families.database.schema
+            return await families.suspend(conn, schema, self._job, self._lease, awaiting)
+
+    async def _resume(self) -> None:
+        async with self._turn:
+            try:
+                if not await self._families.reach(lambda: self._write_back(families.resume)):
+                    async with self._families.turns[self._job.queue]:
+                        while not await self._families.reach(lambda: self._write_back(families.resume_in)):
+                            await self._families.next_news()
+            finally:
+                self._go_on()
+
+    async def _write_back(self, how: Callable[..., Awaitable[bool | None]]) -> bool:
+        began = self._suspended_at
+        waited = 0.0 if began is None else asyncio.get_running_loop().time() - began
+        async with self._families.database.connection() as conn:
+            schema = self._families.database.schema
+            resumed = await how(conn, schema, self._job, self._lease, timedelta(seconds=waited))
+        if resumed is None or self._context.is_canceled:
+            raise JobInterruptedError(self._job.id)
+        return resumed
+
+    def _go_on(self) -> None:
+        if self._suspended_at is not None:
+            waited = asyncio.get_running_loop().time() - self._suspended_at
+            self._suspended_at = None
+            self._context.go_on(waited)
+            self._families.leave(self._job.id)
+
+
+def _found(candidates: Sequence[UUID], known: dict[UUID, Job]) -> Job | None:
+    """Return the child to go on with: one that is done, one still at it, or what this very try has made.
+
+    What ended otherwise before the parent was retried is made anew.
+    """
+    jobs = [known[each] for each in candidates if each in known]
+    for job in jobs:
+        if job.status is JobStatus.COMPLETED:
+            return job
+    for job in jobs:
+        if not job.status.is_terminal:
+            return job
+    return known.get(candidates[-1])
+
+
+def _named(plan: Planned, job_id: UUID) -> Planned:
+    return replace(plan, job=replace(plan.job, id=job_id), request=replace(plan.request, job_id=str(job_id)))
+
+
+def _all_there(ids: Sequence[UUID], jobs: dict[UUID, Job]) -> None:
+    for each in ids:
+        if each not in jobs:
+            raise JobNotFoundError(each)
