@@ -59,6 +59,27 @@ BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
 GUARDS = [
     Guard(
+        "a parent that nobody holds is woken by its last child only",
+        "adapter/store/families.py",
+        "    AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open c WHERE c.id = ANY(p.awaiting))\n",
+        "",
+        "tests/families/test_again.py::test_a_parent_without_holder_is_not_woken_before_its_last_child_ends",
+    ),
+    Guard(
+        "detached children are not canceled",
+        "adapter/store/families.py",
+        "WHERE NOT c.cancel_requested AND NOT COALESCE((c.extra ->> 'detached')::boolean, false)\nORDER BY",
+        "WHERE NOT c.cancel_requested\nORDER BY",
+        "tests/families/test_again.py::test_a_cancel_goes_down_every_generation_but_not_to_the_detached",
+    ),
+    Guard(
+        "a waiting parent is rescued with its worker's jobs",
+        "adapter/store/liveness.py",
+        "OR o.status = 'WAITING' AND o.waiting_for = 'children' AND o.worker_id IS NOT NULL",
+        "",
+        "tests/families/test_again.py::test_a_waiting_parent_of_a_dead_worker_is_rescued_and_its_children_are_not_made_again",
+    ),
+    Guard(
         "only a database for tests is emptied",
         "adapter/testing/database.py",
         'if "test" not in name.lower() and not any_name:',

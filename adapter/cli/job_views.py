@@ -108,6 +108,7 @@ def job_sheet(job: Job, events: Sequence[JobEvent], now: datetime) -> list[Rende
         ("user", job.user_id),
         ("idempotency", job.idempotency_key),
         ("parent", job.parent_id),
+        ("root", job.root_id),
         ("replay of", job.extra.get("replay_of")),
         ("created", _when(job.created_at, now)),
         ("due", _when(job.due, now)),

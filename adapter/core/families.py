@@ -17,6 +17,7 @@ from uuid import UUID
 
 from adapter.core.parts import Parts
 from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions, Scheduler, topics_of
+from adapter.core.waits import Wait
 from adapter.domain.errors import (
     DatabaseUnavailableError,
     JobCanceledError,
@@ -42,30 +43,6 @@ _POLL_S = 1.0
 #: How often a parent looks for a place in its queue, and how seldom jobs are looked at after one another.
 _PLACE_S = 0.2
 _QUIET_S = 0.005
-_MOST_LOOKED_AT = 500
-
-
-class Wait:
-    """Jobs that one call waits for. ``left`` are those that were open when last looked at."""
-
-    def __init__(self, parent_id: UUID, left: list[UUID]) -> None:
-        self.parent_id = parent_id
-        self.left = left
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reach = 1
-
-    def next(self) -> list[UUID]:
-        """Return the jobs to look at: one while that is open, more and more once they have ended."""
-        return self.left[-self._reach :]
-
-    def saw(self, looked_at: list[UUID], is_open: set[UUID]) -> bool:
-        """Take what a look has found; whether to look at others at once."""
-        still = [each for each in looked_at if each in is_open]
-        self.left[-len(looked_at) :] = still
-        self._reach = 1 if still else min(self._reach * 4, _MOST_LOOKED_AT)
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
-        return bool(self.left) and not still
 
 
 class Families:
@@ -172,6 +149,13 @@ class Families:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._moved.wait()
+
+    async def stirs(self, seconds: float) -> bool:
+        """Whether a try that is in hand goes on, begins to wait or ends within that time."""
+        if not self._tries:
+            return False
+        await self.moves(seconds)
+        return self._moved.is_set()
 
     async def _look_on(self) -> None:
         while self.suspended or self._waits:

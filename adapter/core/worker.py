@@ -210,9 +210,9 @@ class Worker:
         await self.start()
         done = 0
         try:
-            while (claimed := await self.run_once()) or self._families.suspended:
+            # Who waits for what cannot run here is let go, and goes on when that is done.
+            while (claimed := await self.run_once()) or await self._families.stirs(_POLL_S):
                 done += claimed
-                await self._families.moves(0 if claimed else _POLL_S)
         finally:
             await self._finish()
         return done

@@ -25,6 +25,7 @@ _MOST_QUEUES: LiteralString = "8"
 _READY: LiteralString = "status = 'QUEUED' AND executor = 'local'"
 _RUNNING: LiteralString = "status = 'EXECUTING' AND executor = 'local'"
 
+#: A parent whose children are done is first: nothing new starts where one wants its place back.
 #: Scalar subqueries in the order of an index, not EXISTS: that becomes a join, which may read every job there is.
 _LOCK_QUEUES: LiteralString = (
     """
@@ -35,6 +36,8 @@ SELECT q.name, COALESCE(q.limits -> 'rate', 'null') <> 'null'
     ORDER BY concurrency_key LIMIT 1) IS NOT NULL AS walks
 FROM {s}.job_queues q
 WHERE q.name = ANY(%(queues)s::text[]) AND q.limited AND q.paused_at IS NULL
+  AND (SELECT true FROM {s}.worker_jobs_open WHERE status = 'WAITING' AND waiting_for = 'children'
+    AND awaiting IS NULL AND concurrency_key IS NULL AND queue = q.name LIMIT 1) IS NULL
   AND (SELECT true FROM {s}.worker_jobs_open WHERE """
     + _READY
     + """ AND queue = q.name ORDER BY (-priority), seq LIMIT 1) IS NOT NULL

@@ -1,0 +1,31 @@
+"""What one waiting call waits for, and how many of those jobs are looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+_MOST_LOOKED_AT = 500
+
+
+class Wait:
+    """Jobs that one call waits for. ``left`` are those that were open when last looked at."""
+
+    def __init__(self, parent_id: UUID, left: list[UUID]) -> None:
+        self.parent_id = parent_id
+        self.left = left
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reach = 1
+
+    def next(self) -> list[UUID]:
+        """Return the jobs to look at: one while that is open, more and more once they have ended."""
+        return self.left[-self._reach :]
+
+    def saw(self, looked_at: list[UUID], is_open: set[UUID]) -> bool:
+        """Take what a look has found; whether to look at others at once."""
+        still = [each for each in looked_at if each in is_open]
+        self.left[-len(looked_at) :] = still
+        self._reach = 1 if still else min(self._reach * 4, _MOST_LOOKED_AT)
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+        return bool(self.left) and not still
