@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from adapter.core.context import JobContext
     from adapter.core.handle import JobHandle
     from adapter.core.hooks import JobEnd
-    from adapter.core.scheduling import JobSpec
+    from adapter.core.planning import JobSpec
     from adapter.core.tasks import Task
     from adapter.domain.errors import (
         AbortJobError,
@@ -66,7 +66,7 @@ _HOMES = {
     "JobFilter": "adapter.store.insights",
     "JobHandle": "adapter.core.handle",
     "JobPage": "adapter.store.insights",
-    "JobSpec": "adapter.core.scheduling",
+    "JobSpec": "adapter.core.planning",
     "JobStatus": "adapter.domain.job",
     "Limits": "adapter.domain.limits",
     "Queue": "adapter.domain.task",

@@ -14,11 +14,12 @@ from adapter.core.dead_letters import RedriveOptions, RedriveReport
 from adapter.core.declaring import DeclaresRegistries
 from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
+from adapter.core.planning import JobSpec, Planned, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
 from adapter.core.reconcile import Progress, ReconcileReport
 from adapter.core.registry import TaskDefinition
 from adapter.core.replaying import replay_options
-from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions, topics_of
+from adapter.core.scheduling import Scheduled, topics_of
 from adapter.core.steering import Explanation
 from adapter.core.tasks import Task, TaskDecorator, TaskOptions, hooks_of, policy_of
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
@@ -27,8 +28,8 @@ from adapter.domain.routing import Flags
 from adapter.store import families, resolving
 from adapter.store import jobs as job_store
 from adapter.store.dead_letters import DeadLetterFilter, DeadLetterPage
+from adapter.store.inserting import needs_transaction
 from adapter.store.insights import JobEvent, JobFilter, JobPage
-from adapter.store.jobs import MOST_ROWS
 from adapter.store.steps import (
     AsyncCaller,
     Statement,
@@ -108,6 +109,9 @@ class Adapter(ControlsQueues, DeclaresRegistries, Assembly):
                 and do not go to the fallback while its circuit is open.
             tag: at most one job of this task and tag that has not started; a second call returns it.
             idempotency_key, idempotency_ttl: one job per key for 30 days; a failed one frees it.
+            on_conflict: what a second call does: ``keep`` the first one, ``replace`` it with everything
+                newer while nothing has started (debounce, at most until ``debounce_max`` after the first
+                call), or ``reject`` the call. ``throttle``: one job per tag or key in that time.
             due or delay, ttl: when it may start, and how long after that it may still start.
             retry, max_attempts, max_duration: how it is tried.
             priority: larger is sooner. queue, concurrency_key: with whom it shares a limit.
@@ -117,7 +121,7 @@ class Adapter(ControlsQueues, DeclaresRegistries, Assembly):
 
         Raises:
             UnknownTaskError, TaskDisabledError, InvalidPayloadError, InvalidArgumentError,
-            UnknownExecutorError: the call cannot be carried out; nothing was written.
+            UnknownExecutorError, DuplicateJobError: the call cannot be carried out; nothing was written.
         """
         return (await self.schedule_specs([JobSpec(task, data, options)], within, notify=notify))[0]
 
@@ -125,7 +129,7 @@ class Adapter(ControlsQueues, DeclaresRegistries, Assembly):
         self, specs: list[JobSpec], within: AsyncCaller | None = None, *, notify: str = "after_commit"
     ) -> list[JobHandle[Any]]:
         """Schedule what `Task.job` describes, all or nothing; one handle per spec, in order."""
-        planned = [self.scheduler.plan(spec) for spec in specs]
+        planned = [self.planner.plan(spec) for spec in specs]
         if not planned:
             return []
         if within is not None:
@@ -133,17 +137,15 @@ class Adapter(ControlsQueues, DeclaresRegistries, Assembly):
             jobs = await run_within(within, self.database.schema, steps)
             if notify == "after_commit":
                 loop = asyncio.get_running_loop()
-                poke = functools.partial(self.notifier.poke, *topics_of(jobs))
+                poke = functools.partial(self.notifier.poke, *topics_of(planned, jobs))
                 after_commit(within, functools.partial(loop.call_soon_threadsafe, poke))
             return self._handles(planned, jobs)
         steps = self._scheduling(planned, own=True, in_transaction=False)
-        keyed = any(each.job.idempotency_key or each.job.request_key for each in planned)
-        # Jobs with tags may take a second look, and all are to be there or none.
-        keyed = keyed or (len(planned) > 1 and any(each.job.tag for each in planned))
-        lend = self.database.transaction if keyed or len(planned) > MOST_ROWS else self.database.connection
+        whole = needs_transaction([each.job for each in planned])
+        lend = self.database.transaction if whole else self.database.connection
         async with lend() as conn:
             jobs = await run(conn, self.database.schema, steps)
-        topics = topics_of(jobs) if notify != "no" else set[str]()
+        topics = topics_of(planned, jobs) if notify != "no" else set[str]()
         self.notifier.poke(*(topics - {DISPATCH}))
         jobs = await self._submit_at_once(jobs)
         # Only now: a dispatcher that took them first would leave this call without a run id.
@@ -154,25 +156,27 @@ class Adapter(ControlsQueues, DeclaresRegistries, Assembly):
         self, specs: list[JobSpec], within: SyncCaller, *, notify: str = "after_commit"
     ) -> list[JobHandle[Any]]:
         """Do what `schedule_specs` does in the transaction of a caller without an event loop."""
-        planned = [self.scheduler.plan(spec) for spec in specs]
+        planned = [self.planner.plan(spec) for spec in specs]
         steps = self._scheduling(planned, own=False, in_transaction=notify == "in_tx")
         jobs = run_within_sync(within, self.database.schema, steps)
         if notify == "after_commit":
-            after_commit(within, functools.partial(self.poke, *topics_of(jobs)))
+            after_commit(within, functools.partial(self.poke, *topics_of(planned, jobs)))
         return self._handles(planned, jobs)
 
-    def _scheduling(self, planned: Sequence[Planned], *, own: bool, in_transaction: bool) -> Steps[list[Job]]:
+    def _scheduling(
+        self, planned: Sequence[Planned], *, own: bool, in_transaction: bool
+    ) -> Steps[list[Scheduled]]:
         jobs = yield from self.scheduler.schedule(planned, own=own)
         if in_transaction:
-            yield Statement(*notification(self.database.schema, topics_of(jobs)))
+            yield Statement(*notification(self.database.schema, topics_of(planned, jobs)))
         return jobs
 
-    def _handles(self, planned: Sequence[Planned], jobs: Sequence[Job]) -> list[JobHandle[Any]]:
+    def _handles(self, planned: Sequence[Planned], jobs: Sequence[Scheduled]) -> list[JobHandle[Any]]:
         return [
             JobHandle(self, job, each.definition.load_result) for each, job in zip(planned, jobs, strict=True)
         ]
 
-    async def _submit_at_once(self, jobs: list[Job]) -> list[Job]:
+    async def _submit_at_once(self, jobs: list[Scheduled]) -> list[Scheduled]:
         """Try remote jobs right away, so that the caller usually gets a run id; bounded in time."""
         remote = [job.id for job in jobs if job.status is JobStatus.PENDING and not job.deduplicated]
         wait = timedelta(seconds=self.settings.dispatch_wait_seconds)

@@ -24,6 +24,7 @@ from adapter.core.loops import Loop, Loops
 from adapter.core.maintenance import Maintenance
 from adapter.core.outcomes import Observers
 from adapter.core.parts import Parts
+from adapter.core.planning import Planner
 from adapter.core.reading import Reader
 from adapter.core.reconcile import BUSY, Reconciler
 from adapter.core.registry import Registry
@@ -72,6 +73,7 @@ _MADE_BY_OPEN = frozenset(
         "maintenance",
         "notifier",
         "packets",
+        "planner",
         "reconciler",
         "retention",
         "scheduler",
@@ -149,7 +151,8 @@ class Assembly(HookPoints[Any, Any], ABC):
             file=self.settings.kill_switch_file,
         )
         able = {each.name for each in self.executors.by_name.values() if each.capabilities.remote_delay}
-        self.scheduler = Scheduler(self.registry, self._flags, names, delaying=frozenset(able))
+        self.planner = Planner(self.registry, names)
+        self.scheduler = Scheduler(self.planner, self.registry, self._flags, delaying=frozenset(able))
         self._parts = Parts(
             database=self.database,
             registry=self.registry,
@@ -174,11 +177,11 @@ class Assembly(HookPoints[Any, Any], ABC):
             canceler=self.canceler,
             lease=timedelta(seconds=self.settings.dispatch_lease_seconds),
         )
-        self.steering = Steering(self._parts, self._flags, self.scheduler)
+        self.steering = Steering(self._parts, self._flags, self.planner, self.scheduler)
         lease = timedelta(seconds=self.settings.worker_lease_seconds)
         self.maintenance = Maintenance(self._parts, lease, self.canceler)
         self.retention = Retention(self._parts)
-        self.letters = DeadLetters(self._parts, self.scheduler)
+        self.letters = DeadLetters(self._parts, self.planner, self.scheduler)
         self.watch = Watch(self.database, self.clock)
         self.notifier.subscribe(self._heard)
 

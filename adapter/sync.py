@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from uuid import UUID
 
-from adapter.core.scheduling import JobSpec, ScheduleOptions
+from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.domain.errors import InvalidArgumentError, NotOpenError
 from adapter.domain.job import Job
 from adapter.store.insights import JobFilter, JobPage

@@ -229,10 +229,24 @@ GUARDS = [
     ),
     Guard(
         "flags version in the insert",
-        "adapter/store/jobs.py",
-        "(SELECT version FROM {s}.flags_state) = %(flags_version)s",
-        "%(flags_version)s IS NOT NULL",
+        "adapter/store/job_columns.py",
+        "WHERE f.version = %(flags_version)s",
+        "WHERE %(flags_version)s::bigint IS NOT NULL",
         f"{I6}::test_a_flag_turned_between_decision_and_insert_is_decided_again",
+    ),
+    Guard(
+        "only what has not started is replaced",
+        "adapter/store/inserting.py",
+        "o.started IS NULL AND o.status IN",
+        "true OR o.status IN",
+        "tests/store/test_uniqueness.py::test_what_starts_while_it_is_to_be_replaced_is_left",
+    ),
+    Guard(
+        "only what no try has left for is replaced",
+        "adapter/store/inserting.py",
+        "(o.submit_state = 'never' AND o.dispatch_lease IS NULL)",
+        "o.submit_state IS NOT NULL",
+        "tests/store/test_uniqueness.py::test_what_a_remote_was_given_is_left_and_the_newest_is_a_job_of_its_own",
     ),
     Guard(
         "20 h after the first try",

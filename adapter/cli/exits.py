@@ -41,6 +41,7 @@ BY_ERROR: dict[type[errors.AdapterError], ExitCode] = {
     errors.UnknownTaskError: ExitCode.NOT_FOUND,
     errors.TaskDisabledError: ExitCode.CONFLICT,
     errors.JobNotFoundError: ExitCode.NOT_FOUND,
+    errors.DuplicateJobError: ExitCode.CONFLICT,
     errors.JobStateError: ExitCode.CONFLICT,
     errors.FlagConflictError: ExitCode.CONFLICT,
     errors.ResultTimeoutError: ExitCode.TIMEOUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from adapter.store.insights import JobEvent, JobPage
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, schedule, cancel, replay, resolve.")
+
+
+class _OnConflict(StrEnum):
+    KEEP = "keep"
+    REPLACE = "replace"
+    REJECT = "reject"
+
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The job's uuid or run_… id.")]
 
@@ -99,6 +107,16 @@ def schedule(
     due: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z"], help="Not before.")] = None,
     ttl: Annotated[str | None, typer.Option(metavar="1h", help="Not after so long.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="One job per key.")] = None,
+    on_conflict: Annotated[
+        _OnConflict,
+        typer.Option(help="When the tag or key is held: keep, replace while nothing has started, reject."),
+    ] = _OnConflict.KEEP,
+    debounce_max: Annotated[
+        str | None, typer.Option(metavar="5m", help="Replace, but wait no longer than this in all.")
+    ] = None,
+    throttle: Annotated[
+        str | None, typer.Option(metavar="1h", help="One job per tag or key in that time.")
+    ] = None,
     priority: Annotated[int | None, typer.Option(help="Larger is sooner.")] = None,
     queue: Annotated[str | None, typer.Option()] = None,
     concurrency_key: Annotated[str | None, typer.Option()] = None,
@@ -113,7 +131,7 @@ def schedule(
 ) -> None:
     """Schedule a job of a task the application declares."""
     from adapter.cli import job_views
-    from adapter.core.scheduling import ScheduleOptions
+    from adapter.core.planning import ScheduleOptions
     from adapter.domain.durations import parse_duration
 
     invocation = Invocation.of(ctx)
@@ -126,6 +144,9 @@ def schedule(
         due=due,
         ttl=parse_duration(ttl) if ttl else None,
         idempotency_key=idempotency_key,
+        on_conflict=on_conflict.value,
+        debounce_max=parse_duration(debounce_max) if debounce_max else None,
+        throttle=parse_duration(throttle) if throttle else None,
         priority=priority,
         queue=queue,
         concurrency_key=concurrency_key,

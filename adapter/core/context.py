@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adapter.core.countdown import Countdown
     from adapter.core.families import Family
     from adapter.core.handle import JobHandle
-    from adapter.core.scheduling import JobSpec, ScheduleOptions
+    from adapter.core.planning import JobSpec, ScheduleOptions
     from adapter.core.tasks import Task
     from adapter.store.job_metadata import MetadataPatch
     from adapter.store.steps import AsyncCaller

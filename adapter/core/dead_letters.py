@@ -9,10 +9,10 @@ from typing import Required, TypedDict, Unpack
 from uuid import UUID
 
 from adapter.core.parts import Parts
+from adapter.core.planning import JobSpec, Planned, Planner
 from adapter.core.replaying import replay_options
-from adapter.core.scheduling import JobSpec, Planned, Scheduler, topics_of
+from adapter.core.scheduling import Scheduled, Scheduler, topics_of
 from adapter.domain.errors import AdapterError, InvalidArgumentError
-from adapter.domain.job import Job
 from adapter.store import dead_letters, jobs
 from adapter.store.dead_letters import DeadLetterFilter, DeadLetterPage
 from adapter.store.steps import run
@@ -48,9 +48,10 @@ class RedriveOptions(TypedDict, total=False):
 class DeadLetters:
     """Jobs that ended badly: to look at, and to try again."""
 
-    def __init__(self, parts: Parts, scheduler: Scheduler) -> None:
+    def __init__(self, parts: Parts, planner: Planner, scheduler: Scheduler) -> None:
         self._database = parts.database
         self._notifier = parts.notifier
+        self._planner = planner
         self._scheduler = scheduler
 
     async def page(self, wanted: DeadLetterFilter) -> DeadLetterPage:
@@ -110,7 +111,7 @@ class DeadLetters:
             if delay:
                 options["delay"] = delay
             try:
-                planned[old] = self._scheduler.plan(JobSpec(job.type, job.data, options))
+                planned[old] = self._planner.plan(JobSpec(job.type, job.data, options))
             except AdapterError as error:
                 # One that cannot be scheduled any more costs the others nothing.
                 report.refused[old] = str(error)
@@ -129,7 +130,7 @@ class DeadLetters:
         async with self._database.transaction() as conn:
             ours = await dead_letters.mark(conn, schema, new_by_old, seen=seen, reason=reason, actor=actor)
             mine = [each for old, each in planned.items() if old in ours]
-            made: list[Job] = await run(conn, schema, self._scheduler.schedule(mine)) if mine else []
+            made: list[Scheduled] = await run(conn, schema, self._scheduler.schedule(mine)) if mine else []
         report.redriven.update({old: new for old, new in new_by_old.items() if old in ours})
         report.skipped += [old for old in planned if old not in ours]
-        self._notifier.poke(*topics_of(made))
+        self._notifier.poke(*topics_of(mine, made))

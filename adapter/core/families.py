@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from adapter.core.parts import Parts
-from adapter.core.scheduling import JobSpec, Planned, ScheduleOptions, Scheduler, topics_of
 from adapter.core.waits import Wait
+from adapter.core.planning import JobSpec, Planned, ScheduleOptions
+from adapter.core.scheduling import Scheduler, topics_of
 from adapter.domain.errors import (
     DatabaseUnavailableError,
     JobCanceledError,
@@ -204,15 +205,15 @@ class Families:
             known = await run(conn, schema, by_ids([each for candidates in ids for each in candidates]))
             found = [_found(candidates, known) for candidates in ids]
             for job, plan in zip(found, planned, strict=True):
-                if job is not None and job.type != plan.job.type:
-                    raise ReplayMismatchError(parent.id, call, job.type, plan.job.type)
+                if job is not None and job.type != plan.job.terms.type:
+                    raise ReplayMismatchError(parent.id, call, job.type, plan.job.terms.type)
             missing = [
                 _named(plan, candidates[-1])
                 for plan, candidates, job in zip(planned, ids, found, strict=True)
                 if job is None
             ]
             made = await run(conn, schema, self._scheduler.schedule(missing)) if missing else []
-        self._notifier.poke(*topics_of(made))
+        self._notifier.poke(*topics_of(missing, made))
         fresh = iter(made)
         return [(job or next(fresh)).id for job in found]
 
@@ -375,7 +376,7 @@ def _found(candidates: Sequence[UUID], known: dict[UUID, Job]) -> Job | None:
 
 
 def _named(plan: Planned, job_id: UUID) -> Planned:
-    return replace(plan, job=replace(plan.job, id=job_id), request=replace(plan.request, job_id=str(job_id)))
+    return replace(plan, job=replace(plan.job, id=job_id))
 
 
 def _all_there(ids: Sequence[UUID], jobs: dict[UUID, Job]) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from adapter.domain.errors import JobCanceledError, JobFailedError
 from adapter.domain.job import Job, JobStatus
+from adapter.store.rows import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +34,25 @@ class Jobs(Protocol):
 
 
 class JobHandle(Generic[R]):
-    """A scheduled job. ``job`` is the row as it was last seen through this handle."""
+    """A scheduled job, as it was last seen through this handle."""
 
-    def __init__(self, jobs: Jobs, job: Job, load: Callable[[Any], R]) -> None:
+    __slots__ = ("__weakref__", "_jobs", "_load", "_seen")
+
+    def __init__(self, jobs: Jobs, job: Job | Written, load: Callable[[Any], R]) -> None:
         self._jobs = jobs
         self._load = load
-        self.job = job
+        self._seen = job
+
+    @property
+    def job(self) -> Job:
+        """The row as it was last seen through this handle."""
+        if isinstance(self._seen, Written):
+            self._seen = self._seen.job()
+        return self._seen
+
+    @job.setter
+    def job(self, job: Job) -> None:
+        self._seen = job
 
     def __repr__(self) -> str:
         """Return the job's id, task and status."""
@@ -47,17 +61,17 @@ class JobHandle(Generic[R]):
     @property
     def id(self) -> UUID:
         """The job's id."""
-        return self.job.id
+        return self._seen.id
 
     @property
     def status(self) -> JobStatus:
         """Its status when it was last seen."""
-        return self.job.status
+        return self._seen.status
 
     @property
     def executor(self) -> str | None:
         """The executor it was routed to."""
-        return self.job.executor
+        return self._seen.executor
 
     @property
     def route_reason(self) -> str | None:
@@ -72,7 +86,7 @@ class JobHandle(Generic[R]):
     @property
     def deduplicated(self) -> bool:
         """Whether the call found this job instead of making it."""
-        return self.job.deduplicated
+        return self._seen.deduplicated
 
     async def refresh(self) -> Job:
         """Read the job again."""

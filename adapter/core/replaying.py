@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapter.core.scheduling import ScheduleOptions
+from adapter.core.planning import ScheduleOptions
 from adapter.domain.job import Job
 
 

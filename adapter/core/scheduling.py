@@ -1,309 +1,226 @@
-"""From a call to a row: validate, route, insert; once per key, and never with stale flags."""
+"""From plans to rows: routed, inserted, once per key and tag, and never with stale flags."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace as changed
+from typing import TypeAlias
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
-
 from adapter.core.flags import FlagSource
-from adapter.core.registry import Registry, TaskDefinition
-from adapter.domain.errors import (
-    FlagConflictError,
-    InvalidArgumentError,
-    TaskDisabledError,
-    UnknownExecutorError,
-)
-from adapter.domain.job import LOCAL, Job, JobStatus, NewJob, executor_name
-from adapter.domain.routing import Flags, Request, Route, Step, can_run, decide, explain
-from adapter.domain.task import RetryPolicy
-from adapter.store.jobs import find_held, insert
+from adapter.core.planning import Planned, Planner
+from adapter.core.registry import Registry
+from adapter.domain.errors import DuplicateJobError, FlagConflictError
+from adapter.domain.job import LOCAL, Job, JobStatus, NewJob
+from adapter.domain.routing import Flags, Route, Step, can_run, decide, depends_on_job, explain
+from adapter.store.inserting import insert, release_tag, replace
+from adapter.store.jobs import Holder, find_held
 from adapter.store.processes import MAKE_QUEUES
-from adapter.store.steps import Statement, Steps
+from adapter.store.rows import Written, found
+from adapter.store.steps import Savepoint, Statement, Steps
 from adapter.store.wakeup import DISPATCH
 
-_MOST_TAGS, _LONGEST_TAG, _LONGEST_KEY = 10, 128, 2048
 _MOST_TRIES = 20
+_HELD_BY = {"request": "request key", "key": "idempotency key", "throttle": "throttle", "tag": "tag"}
 
-
-class ScheduleOptions(TypedDict, total=False):
-    """What a scheduling call may say beside the payload. See `Adapter.schedule_job`."""
-
-    executor: str | None
-    strict: bool
-    tag: str | None
-    user_id: str | int | None
-    due: datetime | None
-    delay: timedelta | None
-    ttl: timedelta | None
-    max_duration: timedelta | None
-    retry: RetryPolicy | Mapping[str, Any] | None
-    max_attempts: int | None
-    priority: int | None
-    queue: str | None
-    concurrency_key: str | None
-    idempotency_key: str | None
-    idempotency_ttl: timedelta | None
-    request_key: str | None
-    metadata: Mapping[str, Any] | None
-    tags: Sequence[str]
-    persistent: bool | None
-    keep_for: timedelta | None
-    context: Mapping[str, Any] | None
-    extra: Mapping[str, Any] | None
-    detached: bool
-
-
-@dataclass(frozen=True, slots=True)
-class JobSpec:
-    """One job to be scheduled: a task, a validated payload, and options."""
-
-    task: str
-    data: Any
-    options: ScheduleOptions = field(default_factory=ScheduleOptions)
-    #: The job whose handler schedules it.
-    parent: Job | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A job before it has a route."""
-
-    job: NewJob
-    definition: TaskDefinition[Any, Any]
-    request: Request
+#: What became of a plan: the row that was written, or the job that was found.
+Scheduled: TypeAlias = "Job | Written"
 
 
 class Scheduler:
-    """Plans jobs and carries them into the store."""
+    """Routes planned jobs and carries them into the store."""
 
     def __init__(
-        self, registry: Registry, flags: FlagSource, executors: list[str], *, delaying: frozenset[str]
+        self, planner: Planner, registry: Registry, flags: FlagSource, *, delaying: frozenset[str]
     ) -> None:
+        #: Makes the plans.
+        self.plan = planner.plan
         self._registry = registry
         self._flags = flags
-        self._executors = executors
         #: Executors that can hold a job until it is due.
         self._delaying = delaying
+        #: Routes that do not depend on the job, by (task, executor=, strict=), as of these flags.
+        self._routes: dict[tuple[str, str | None, bool], tuple[Route, JobStatus]] = {}
+        self._routes_of: Flags | None = None
 
-    def plan(self, spec: JobSpec) -> Planned:
-        """Return the job a spec asks for, complete but for its route.
+    def explain(self, planned: Planned, data: object, flags: Flags) -> tuple[Route, list[Step]]:
+        """Return the route the job would take with the payload ``data``, and why."""
+        return explain(planned.definition.policy, planned.request_with(data), flags)
 
-        Raises:
-            UnknownTaskError, TaskDisabledError, InvalidPayloadError, InvalidArgumentError,
-            UnknownExecutorError: nothing is written.
-        """
-        definition = self._registry.get(spec.task)
-        if not definition.policy.enabled:
-            raise TaskDisabledError(spec.task)
-        _check(spec.options)
-        return self.plan_unchecked(replace(spec, data=definition.dump_payload(spec.data)), definition)
+    def schedule(self, planned: Sequence[Planned], *, own: bool = True) -> Steps[list[Scheduled]]:
+        """Insert the jobs, or settle with those that hold their keys and tags; one result per plan, in order.
 
-    def plan_unchecked(self, spec: JobSpec, definition: TaskDefinition[Any, Any]) -> Planned:
-        """Return what `plan` does, of a payload that is known to be good or does not matter."""
-        policy, options = definition.policy, spec.options
-        retry = _retry_of(options, policy.retry)
-        job_id = UUID(str(uuid7()))
-        extra = dict(options.get("extra") or {})
-        if policy.remote_delay:
-            extra["remote_delay"] = True
-        if options.get("detached"):
-            extra["detached"] = True
-        user_id, parent = options.get("user_id"), spec.parent
-        job = NewJob(
-            id=job_id,
-            type=policy.id,
-            data=spec.data,
-            executor=LOCAL,
-            route_reason="",
-            status=JobStatus.QUEUED,
-            queue=options.get("queue") or policy.queue.name,
-            due=options.get("due"),
-            delay=options.get("delay"),
-            tag=options.get("tag"),
-            user_id=None if user_id is None else str(user_id),
-            concurrency_key=options.get("concurrency_key"),
-            priority=_or(options.get("priority"), policy.priority),
-            ttl=_or(options.get("ttl"), policy.ttl),
-            max_duration=_or(options.get("max_duration"), policy.max_duration),
-            max_attempts=retry.max_attempts,
-            retry=None if retry == policy.retry else retry.model_dump(mode="json"),
-            metadata=dict(options.get("metadata") or {}) or None,
-            tags=tuple(options.get("tags") or ()),
-            idempotency_key=options.get("idempotency_key"),
-            idempotency_ttl=_or(options.get("idempotency_ttl"), timedelta(days=30)),
-            request_key=options.get("request_key"),
-            persistent=_or(options.get("persistent"), policy.persistent),
-            keep_for=_or(options.get("keep_for"), policy.keep_for),
-            parent_id=parent.id if parent else None,
-            root_id=parent.root_id or parent.id if parent else None,
-            extra=extra,
-        )
-        return Planned(job, definition, self._request(job, options, definition))
-
-    def _request(
-        self, job: NewJob, options: ScheduleOptions, definition: TaskDefinition[Any, Any]
-    ) -> Request:
-        executor = options.get("executor")
-        if executor is not None:
-            executor = executor_name(executor)
-            if executor != LOCAL and executor not in self._executors:
-                raise UnknownExecutorError(executor, [LOCAL, *self._executors], f"This call for {job.type!r}")
-            if executor != LOCAL and executor not in definition.policy.remote_ids:
-                msg = f"Task {job.type!r} has no id at {executor!r}. Declare remote_id={{{executor!r}: ...}} on the task."
-                raise InvalidArgumentError(msg)
-        return Request(
-            job_id=str(job.id),
-            tag=job.tag,
-            user_id=job.user_id,
-            data=job.data,
-            context=options.get("context") or {},
-            executor=executor,
-            strict=options.get("strict", False),
-        )
-
-    def explain(self, planned: Planned, flags: Flags) -> tuple[Route, list[Step]]:
-        """Return the route the job would take, and why."""
-        return explain(planned.definition.policy, planned.request, flags)
-
-    def schedule(self, planned: Sequence[Planned], *, own: bool = True) -> Steps[list[Job]]:
-        """Insert the jobs, or find those that hold their keys and tags; one result per plan, in order.
-
-        Needs an open transaction when a job has a key. ``own=False``: it is a caller's.
+        Needs an open transaction where `needs_transaction` says so. ``own=False``: it is a caller's.
 
         Raises:
+            DuplicateJobError: a name is held, and the call wants to know; nothing is written.
             FlagConflictError: the flags changed faster than we could decide, many times over.
         """
+        # In a caller's transaction an error must leave nothing of this call behind.
+        guarded = not own and any(each.job.terms.on_conflict == "reject" for each in planned)
+        if guarded:
+            yield Savepoint.SET
+        try:
+            done = yield from self._scheduled(planned, own=own)
+        except DuplicateJobError:
+            if guarded:
+                yield Savepoint.UNDO
+                yield Savepoint.KEEP
+            raise
+        if guarded:
+            yield Savepoint.KEEP
+        return [done[each.job.id] for each in planned]
+
+    def _scheduled(self, planned: Sequence[Planned], *, own: bool) -> Steps[dict[UUID, Scheduled]]:
         left = {each.job.id: each for each in planned}
-        done: dict[UUID, Job] = {}
+        done: dict[UUID, Scheduled] = {}
         flags = self._flags.fresh
+        # On our own connection the insert itself finds out, and mostly there is nothing to find. In a
+        # caller's transaction that would lock the holder's key until the caller is done.
+        looking, missing = not own, set[UUID]()
         for _ in range(_MOST_TRIES):
-            held = yield from find_held([each.job for each in left.values()])
-            done.update(held)
-            left = {job_id: each for job_id, each in left.items() if job_id not in held}
+            replacing = (yield from self._settle(left, done)) if looking else {}
             if not left:
-                break
-            if flags is None:
-                flags = yield from self._flags.reading(keep=own)
-            first = _first_of_each_name(left.values())
-            yield from self._declare_queues(each.job.queue for each in first)
-            # Keys are taken in sorted order, so that two calls cannot wait for each other.
-            jobs = sorted((self._routed(each, flags) for each in first), key=_lock_order)
-            result = yield from insert(jobs, flags.version)
-            done.update(result.jobs)
-            # Those that share a name with one that is in now are found in the next round.
-            left = {job_id: each for job_id, each in left.items() if job_id not in result.jobs}
-            if not left:
-                break
-            if result.missing:
+                return done
+            if flags is None or not missing.isdisjoint(left):
                 # Read where we write: what others read meanwhile may be newer than a caller's snapshot.
                 self._flags.forget()
-                flags = None
-        if left:
-            msg = "The flags kept changing while jobs were routed. Nothing is lost: schedule them again."
-            raise FlagConflictError(msg)
-        return [done[each.job.id] for each in planned]
+                flags = yield from self._flags.reading(keep=own)
+            first = _first_of_each_name(left.values())
+            yield from self._declare_queues(each.job.terms.queue for each in first)
+            jobs = [self._routed(each, flags) for each in first]
+            done.update((yield from _write(jobs, replacing, flags.version)))
+            missing = {job.id for job in jobs if job.id not in done}
+            # Those that share a name with one that is in now are found in the next round.
+            left = {job_id: each for job_id, each in left.items() if job_id not in done}
+            if not left:
+                return done
+            looking = True
+        msg = "The flags kept changing while jobs were routed. Nothing is lost: schedule them again."
+        raise FlagConflictError(msg)
+
+    def _settle(self, left: dict[UUID, Planned], done: dict[UUID, Scheduled]) -> Steps[dict[UUID, UUID]]:
+        """Move those whose name is held from ``left`` to ``done``; return whose row, by key, they may take."""
+        replacing: dict[UUID, UUID] = {}
+        held = yield from find_held([each.job for each in left.values()])
+        for job_id, holder in held.items():
+            settled = yield from _settled(left[job_id].job, holder)
+            if settled is not None:
+                done[job_id] = settled
+                del left[job_id]
+            elif holder.by == "key":
+                replacing[job_id] = holder.job.id
+        return replacing
 
     def _declare_queues(self, queues: Iterable[str]) -> Steps[None]:
         """Make queues known that no task names: a worker serves the queues it knows."""
-        strange = sorted(set(queues) - set(self._registry.queue_limits))
+        known = self._registry.queue_limits
+        strange = sorted({queue for queue in queues if queue not in known})
         if strange:
             yield Statement(MAKE_QUEUES, {"names": strange})
 
     def _routed(self, planned: Planned, flags: Flags) -> NewJob:
+        job = planned.job
+        route, job.status = self._route(planned, flags)
+        job.executor, job.route_reason = route.executor, route.reason
+        if "remote_delay" in job.terms.extra and route.executor not in self._delaying:
+            extra = {name: value for name, value in job.terms.extra.items() if name != "remote_delay"}
+            job.terms = changed(job.terms, extra=extra)
+        return job
+
+    def _route(self, planned: Planned, flags: Flags) -> tuple[Route, JobStatus]:
+        if self._routes_of is not flags:
+            self._routes, self._routes_of = {}, flags
+        task = planned.definition.id
+        key = (task, planned.executor, planned.options.get("strict", False))
+        known = self._routes.get(key)
+        if known is not None:
+            return known
         policy = planned.definition.policy
-        route = decide(policy, planned.request, flags)
-        if not can_run(policy, route.executor, flags) and route.executor == LOCAL:
-            status = JobStatus.WAITING
-        elif route.executor == LOCAL:
-            status = JobStatus.QUEUED
-        else:
+        route = decide(policy, planned.request(), flags)
+        if route.executor != LOCAL:
             status = JobStatus.PENDING
-        extra = planned.job.extra
-        if "remote_delay" in extra and route.executor not in self._delaying:
-            extra = {name: value for name, value in extra.items() if name != "remote_delay"}
-        return replace(
-            planned.job, executor=route.executor, route_reason=route.reason, status=status, extra=extra
-        )
+        else:
+            status = JobStatus.QUEUED if can_run(policy, LOCAL, flags) else JobStatus.WAITING
+        if not depends_on_job(task, flags):
+            self._routes[key] = route, status
+        return route, status
 
 
-def topics_of(jobs: Sequence[Job]) -> set[str]:
-    """Return who is to look at once jobs are committed: their queues, and the dispatcher."""
-    fresh = [job for job in jobs if not job.deduplicated]
-    topics = {job.queue for job in fresh if job.executor == LOCAL and job.status is JobStatus.QUEUED}
-    return topics | ({DISPATCH} if any(job.status is JobStatus.PENDING for job in fresh) else set())
+def _write(
+    jobs: Sequence[NewJob], replacing: dict[UUID, UUID], flags_version: int
+) -> Steps[dict[UUID, Scheduled]]:
+    """Insert the jobs, and let those of ``replacing`` take the place of the job there."""
+    done: dict[UUID, Scheduled] = {}
+    fresh = [job for job in jobs if job.id not in replacing] if replacing else jobs
+    if fresh:
+        # Names are taken in sorted order, so that two calls cannot wait for each other.
+        result = yield from insert(sorted(fresh, key=_lock_order) if len(fresh) > 1 else fresh, flags_version)
+        done.update(result.jobs)
+        if result.missing:
+            return done
+    # Rows last, in one order too: who holds a row waits for no name any more.
+    for job in sorted((job for job in jobs if job.id in replacing), key=lambda job: replacing[job.id]):
+        replaced = yield from replace(replacing[job.id], job, flags_version)
+        if replaced is not None:
+            done[job.id] = replaced
+    return done
 
 
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value
+def _settled(job: NewJob, holder: Holder) -> Steps[Scheduled | None]:
+    """Return what the call gets of a job that holds its name; None: it is to take that one's place."""
+    terms = job.terms
+    if holder.by == "request" or terms.on_conflict == "keep":
+        return found(holder.job)
+    if terms.on_conflict == "reject":
+        raise DuplicateJobError(terms.type, _HELD_BY[holder.by], holder.job.id)
+    if _is_unstarted(holder.job):
+        return None
+    if holder.by == "key":
+        return found(holder.job)
+    # Its tag is held although an executor was given it: as good as started, so there will be a new one.
+    yield from release_tag(holder.job.id)
+    return None
 
 
-def _names(job: NewJob) -> list[tuple[str, str, str]]:
-    names = (("key", job.idempotency_key), ("request", job.request_key), ("tag", job.tag))
-    return [(kind, job.type, name) for kind, name in names if name is not None]
+def _is_unstarted(job: Job) -> bool:
+    """Whether it may still be replaced, as far as can be seen here; the write decides."""
+    given = job.executor not in {None, LOCAL} and job.submit_state != "never"
+    return job.started is None and not job.status.is_terminal and not job.cancel_requested and not given
+
+
+def _names(job: NewJob) -> list[tuple[str, str]]:
+    tag = [] if job.terms.tag is None else [f"tag:{job.terms.tag}"]
+    return [(job.terms.type, name) for name in (*job.terms.keys, *tag)]
 
 
 def _first_of_each_name(planned: Iterable[Planned]) -> list[Planned]:
     """Leave out every plan that shares a key or tag with one before it."""
-    taken: set[tuple[str, str, str]] = set()
+    taken: set[tuple[str, str]] = set()
     first: list[Planned] = []
     for each in planned:
-        names = _names(each.job)
-        if taken.isdisjoint(names):
-            first.append(each)
+        if each.job.terms.is_named:
+            names = _names(each.job)
+            if not taken.isdisjoint(names):
+                continue
             taken.update(names)
+        first.append(each)
     return first
 
 
 def _lock_order(job: NewJob) -> tuple[str, str, str, UUID]:
-    return (job.type, job.idempotency_key or "", job.request_key or "", job.id)
+    terms = job.terms
+    return (terms.type, min(terms.keys, default=""), terms.tag or "", job.id)
 
 
-def _retry_of(options: ScheduleOptions, default: RetryPolicy) -> RetryPolicy:
-    given = options.get("retry")
-    retry = default if given is None else RetryPolicy.model_validate(given)
-    attempts = options.get("max_attempts")
-    return (
-        retry
-        if attempts is None
-        else RetryPolicy.model_validate(retry.model_dump() | {"max_attempts": attempts})
-    )
-
-
-def _check(options: ScheduleOptions) -> None:
-    """Refuse what cannot be meant, before anything is written."""
-    due, delay = options.get("due"), options.get("delay")
-    if due is not None and delay is not None:
-        msg = "due= and delay= exclude each other."
-        raise InvalidArgumentError(msg)
-    if due is not None and due.tzinfo is None:
-        msg = "due= needs a time zone: a naive datetime does not say when."
-        raise InvalidArgumentError(msg)
-    for name in ("delay", "ttl", "max_duration", "keep_for", "idempotency_ttl"):
-        value: timedelta | None = options.get(name)
-        if value is not None and (
-            value < timedelta(0) or (value == timedelta(0) and name in {"max_duration", "idempotency_ttl"})
-        ):
-            msg = f"{name}= must be positive."
-            raise InvalidArgumentError(msg)
-    tags = options.get("tags") or ()
-    if isinstance(tags, str):
-        msg = "tags= is a list of labels; the label that deduplicates is tag=."
-        raise InvalidArgumentError(msg)
-    if len(tags) > _MOST_TAGS:
-        msg = f"Runs can only have {_MOST_TAGS} tags, you're trying to set {len(tags)}."
-        raise InvalidArgumentError(msg)
-    texts = {"tag": options.get("tag"), **{f"tags[{n}]": tag for n, tag in enumerate(tags)}}
-    for name, text in texts.items():
-        if text is not None and not 0 < len(text) <= _LONGEST_TAG:
-            msg = f"{name} must have 1 to {_LONGEST_TAG} characters."
-            raise InvalidArgumentError(msg)
-    for name in ("idempotency_key", "request_key"):
-        key: str | None = options.get(name)
-        if key is not None and not 0 < len(key) <= _LONGEST_KEY:
-            msg = f"{name} must have 1 to {_LONGEST_KEY} characters."
-            raise InvalidArgumentError(msg)
+def topics_of(planned: Sequence[Planned], jobs: Sequence[Scheduled]) -> set[str]:
+    """Return what is to be told of these jobs: the queues that have new work, and the dispatcher."""
+    topics: set[str] = set()
+    for each, job in zip(planned, jobs, strict=True):
+        if job.deduplicated and each.job.terms.on_conflict != "replace":
+            continue
+        if job.status is JobStatus.PENDING:
+            topics.add(DISPATCH)
+        elif job.executor == LOCAL and job.status is JobStatus.QUEUED:
+            topics.add(job.queue)
+    return topics

@@ -8,7 +8,8 @@ from typing import Any
 
 from adapter.core.flags import FlagSource
 from adapter.core.parts import Parts
-from adapter.core.scheduling import JobSpec, ScheduleOptions, Scheduler
+from adapter.core.planning import JobSpec, Planner, ScheduleOptions
+from adapter.core.scheduling import Scheduler
 from adapter.domain.errors import InvalidArgumentError, UnknownExecutorError
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.routing import EVERY_TASK, Flags, Route, Step, can_run, kill_switch
@@ -29,10 +30,11 @@ class Explanation:
 class Steering:
     """Reads and turns flags. Every change needs a reason and is written down with its actor."""
 
-    def __init__(self, parts: Parts, flags: FlagSource, scheduler: Scheduler) -> None:
+    def __init__(self, parts: Parts, flags: FlagSource, planner: Planner, scheduler: Scheduler) -> None:
         self._database = parts.database
         self._registry = parts.registry
         self._flags = flags
+        self._planner = planner
         self._scheduler = scheduler
         self._notifier = parts.notifier
         self._executors = parts.executors.names
@@ -45,10 +47,8 @@ class Steering:
     async def explain(self, task: str, **options: Any) -> Explanation:
         """Say where a job of ``task`` would go, without scheduling it. The payload is not checked."""
         data = options.pop("data", None)
-        definition = self._registry.get(task)
-        spec = JobSpec(task, data, ScheduleOptions(**options))
-        planned = self._scheduler.plan_unchecked(spec, definition)
-        route, steps = self._scheduler.explain(planned, await self.current())
+        planned = self._planner.plan_unchecked(JobSpec(task, data, ScheduleOptions(**options)))
+        route, steps = self._scheduler.explain(planned, data, await self.current())
         return Explanation(task, route, steps)
 
     async def kill(

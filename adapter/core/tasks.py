@@ -19,8 +19,8 @@ from adapter.core.hooks import (
     StartHook,
     SuccessHook,
 )
+from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.registry import Registry, TaskDefinition
-from adapter.core.scheduling import JobSpec, ScheduleOptions
 from adapter.domain.errors import TaskDefinitionError
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.task import DEFAULT_QUEUE, Queue, RetryPolicy, TaskPolicy

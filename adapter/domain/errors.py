@@ -12,6 +12,7 @@
     │   ├── InvalidPayloadError        invalid_payload
     │   ├── UnknownTaskError           unknown_task
     │   ├── TaskDisabledError          task_disabled
+    │   ├── DuplicateJobError          duplicate_job
     │   ├── JobNotFoundError           job_not_found
     │   ├── JobStateError              job_state
     │   ├── ReplayMismatchError        replay_mismatch
@@ -136,6 +137,20 @@ class TaskDisabledError(RequestError):
 
     def __init__(self, task: str) -> None:
         super().__init__(f"Task {task!r} is disabled. Enable it in the registry to schedule it.")
+
+
+class DuplicateJobError(RequestError):
+    """A job holds the key or tag, and the call said ``on_conflict="reject"``. ``job_id`` is the holder."""
+
+    code = "duplicate_job"
+
+    def __init__(self, task: str, held_by: str, job_id: object) -> None:
+        super().__init__(
+            f"Job {job_id} of {task!r} already holds this {held_by}. Nothing was written; look at that job, "
+            "or schedule with on_conflict='keep' or 'replace'."
+        )
+        self.task = task
+        self.job_id = job_id
 
 
 class JobNotFoundError(RequestError):

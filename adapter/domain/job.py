@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 
@@ -103,16 +103,16 @@ def executor_name(name: str) -> str:
     return LOCAL if name == LOCAL_ALIAS else name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
-    """What a scheduling call decided; one of these is inserted as one row."""
+#: What a call gets whose tag or idempotency key is held: the holder; the holder with everything replaced by
+#: what this call asks for, as long as nothing has started; an error.
+OnConflict = Literal["keep", "replace", "reject"]
 
-    id: UUID
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
+class Terms:
+    """What a scheduling call asks for beside the payload; jobs may share one, which is equal only to itself."""
+
     type: str
-    data: Any
-    executor: str
-    route_reason: str
-    status: JobStatus
     queue: str
     due: datetime | None = None
     delay: timedelta | None = None
@@ -129,12 +129,48 @@ class NewJob:
     idempotency_key: str | None = None
     idempotency_ttl: timedelta = timedelta(days=30)
     request_key: str | None = None
+    #: At most one job per ``throttle`` under this name.
+    throttle_key: str | None = None
+    throttle: timedelta | None = None
+    on_conflict: OnConflict = "keep"
     persistent: bool = False
     keep_for: timedelta | None = None
     parent_id: UUID | None = None
     root_id: UUID | None = None
     batch_id: UUID | None = None
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def keys(self) -> list[str]:
+        """Its keys as ``job_keys`` holds them, the one that is looked up first in front."""
+        kinds = (
+            ("request", self.request_key),
+            ("throttle", self.throttle_key),
+            ("key", self.idempotency_key),
+        )
+        return [f"{kind}:{key}" for kind, key in kinds if key is not None]
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it has a key or tag that another job may hold."""
+        return (
+            self.tag is not None
+            or self.idempotency_key is not None
+            or self.request_key is not None
+            or self.throttle_key is not None
+        )
+
+
+@dataclass(slots=True)
+class NewJob:
+    """A job about to be inserted: its payload as JSON text, its terms, and the route it gets."""
+
+    id: UUID
+    payload: str
+    terms: Terms
+    executor: str = LOCAL
+    route_reason: str = ""
+    status: JobStatus = JobStatus.QUEUED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,6 +143,11 @@ def can_run(task: TaskPolicy, executor: str, flags: Flags) -> bool:
     return task.runs_at(executor) or (executor == LOCAL and task.id in flags.advertised)
 
 
+def depends_on_job(task: str, flags: Flags) -> bool:
+    """Whether two jobs of a task may go to different places, though both calls say the same of where."""
+    return any(each.task in {task, EVERY_TASK} for each in flags.rollouts)
+
+
 def decide(task: TaskPolicy, request: Request, flags: Flags) -> Route:
     """Return the route of one job. Never raises: an error goes to the task's safe executor."""
     return explain(task, request, flags)[0]

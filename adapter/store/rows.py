@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -62,86 +62,76 @@ def job_from_row(row: Mapping[str, Any]) -> Job:
     )
 
 
-def _seconds(duration: timedelta | None) -> str | None:
-    return None if duration is None else f"{duration.total_seconds():.6f} seconds"
+class Written:
+    """A job as it was inserted: what was asked for, and what the database decided.
 
+    Most callers never look at more than its id, so the whole value is made when it is asked for.
+    """
 
-def _text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)
+    __slots__ = ("_at", "_row", "new")
 
+    deduplicated = False
 
-def record_of(job: NewJob) -> dict[str, Any]:
-    """Return the job as a record of the JSON array that the insert reads."""
-    return {
-        "id": str(job.id),
-        "type": job.type,
-        "status": job.status.value,
-        "tag": job.tag,
-        "user_id": job.user_id,
-        "data": job.data,
-        "executor": job.executor,
-        "route_reason": job.route_reason,
-        "queue": job.queue,
-        "concurrency_key": job.concurrency_key,
-        "priority": job.priority,
-        "due": job.due.isoformat() if job.due else None,
-        "delay": _seconds(job.delay),
-        "ttl": _seconds(job.ttl),
-        "max_duration": _seconds(job.max_duration),
-        "max_attempts": job.max_attempts,
-        "retry": job.retry,
-        "metadata": job.metadata,
-        "tags": list(job.tags) or None,
-        "idempotency_key": job.idempotency_key,
-        "idempotency_ttl": _seconds(job.idempotency_ttl),
-        "request_key": job.request_key,
-        "parent_id": _text(job.parent_id),
-        "root_id": _text(job.root_id),
-        "batch_id": _text(job.batch_id),
-        "persistent": job.persistent,
-        "keep_for": _seconds(job.keep_for),
-        "extra": job.extra or None,
-    }
+    def __init__(self, new: NewJob, at: datetime, row: Mapping[str, Any] | None = None) -> None:
+        self.new = new
+        self._at = at
+        self._row = row
 
+    @property
+    def id(self) -> UUID:
+        """The job's id."""
+        return self.new.id
 
-def records_of(jobs: list[NewJob]) -> str:
-    """Return the JSON array that the insert reads."""
-    return json.dumps([record_of(job) for job in jobs], allow_nan=False, separators=(",", ":"))
+    @property
+    def executor(self) -> str:
+        """Where it was routed."""
+        return self.new.executor
 
+    @property
+    def queue(self) -> str:
+        """Its queue."""
+        return self.new.terms.queue
 
-def inserted(job: NewJob, row: Mapping[str, Any]) -> Job:
-    """Return the job as it was inserted: what was asked for, and what the database decided."""
-    return Job(
-        id=job.id,
-        type=job.type,
-        status=JobStatus(row["status"]),
-        executor=job.executor,
-        route_reason=job.route_reason,
-        epoch=1,
-        submit_state=SubmitState.NEVER,
-        data=job.data,
-        queue=job.queue,
-        created_at=row["created_at"],
-        updated_at=row["created_at"],
-        tag=job.tag,
-        user_id=job.user_id,
-        waiting_for=WaitingFor.EXECUTOR if row["status"] == JobStatus.WAITING else None,
-        concurrency_key=job.concurrency_key,
-        priority=job.priority,
-        due=row["due"],
-        expires_at=row["expires_at"],
-        max_duration=job.max_duration,
-        max_attempts=job.max_attempts,
-        retry=job.retry,
-        metadata=job.metadata,
-        tags=job.tags,
-        idempotency_key=job.idempotency_key,
-        parent_id=job.parent_id,
-        root_id=job.root_id,
-        batch_id=job.batch_id,
-        persistent=job.persistent,
-        extra=job.extra,
-    )
+    @property
+    def status(self) -> JobStatus:
+        """Its first status."""
+        return self.new.status if self._row is None else JobStatus(self._row["status"])
+
+    def job(self) -> Job:
+        """Return the whole value."""
+        new, terms, row = self.new, self.new.terms, self._row or {}
+        status = self.status
+        return Job(
+            id=new.id,
+            type=terms.type,
+            status=status,
+            executor=new.executor,
+            route_reason=new.route_reason,
+            epoch=1,
+            submit_state=SubmitState.NEVER,
+            data=json.loads(new.payload),
+            queue=terms.queue,
+            created_at=self._at,
+            updated_at=self._at,
+            tag=terms.tag,
+            user_id=terms.user_id,
+            waiting_for=WaitingFor.EXECUTOR if status is JobStatus.WAITING else None,
+            concurrency_key=terms.concurrency_key,
+            priority=terms.priority,
+            due=row.get("due"),
+            expires_at=row.get("expires_at"),
+            max_duration=terms.max_duration,
+            max_attempts=terms.max_attempts,
+            retry=terms.retry,
+            metadata=terms.metadata,
+            tags=terms.tags,
+            idempotency_key=terms.idempotency_key,
+            parent_id=terms.parent_id,
+            root_id=terms.root_id,
+            batch_id=terms.batch_id,
+            persistent=terms.persistent,
+            extra=terms.extra,
+        )
 
 
 def found(job: Job) -> Job:

@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from adapter.app import Adapter
 from adapter.core.outcomes import Observers
-from adapter.core.scheduling import ScheduleOptions
+from adapter.core.planning import ScheduleOptions
 from adapter.core.tasks import Task
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.job import LOCAL, Job, JobStatus

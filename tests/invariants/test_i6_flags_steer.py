@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from psycopg.rows import DictRow, dict_row
 
-from adapter import Adapter, JobStatus
+from adapter import Adapter, JobSpec, JobStatus
 from adapter.core import scheduling
 from adapter.domain.clock import SystemClock
 from adapter.domain.errors import FlagConflictError, InvalidArgumentError, UnknownExecutorError
 from adapter.domain.job import NewJob
 from adapter.store import flags as flag_store
-from adapter.store.jobs import Inserted
+from adapter.store.inserting import Inserted
 from adapter.store.steps import Statement, Steps
 from tests.fakes.clock import ManualClock
 from tests.rig import Rig, rigged, usual_tasks
@@ -56,7 +56,7 @@ async def test_a_whole_batch_is_decided_again(rig: Rig) -> None:
     echo = rig.adapter.registry.get("both").id
     await rig.adapter.schedule_job("both")
     await _turn(rig)
-    specs = [scheduling.JobSpec(echo, n) for n in range(2500)]
+    specs = [JobSpec(echo, n) for n in range(2500)]
     jobs = await rig.adapter.schedule_specs(specs)
     assert {job.executor for job in jobs} == {"trigger"}
     assert await rig.value("SELECT count(*) FROM {s}.worker_jobs_open WHERE executor = 'trigger'") == 2500

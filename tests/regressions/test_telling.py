@@ -1,6 +1,6 @@
 """What hooks tell early, and what one slow page of runs must not let slip."""
 
-from adapter.core.scheduling import JobSpec, ScheduleOptions
+from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.executors.base import RemoteRun
 from adapter.executors.trigger_dev import TriggerDev
 from tests.fakes.clock import ManualClock

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 import pytest
 
 from adapter import JobSpec
-from adapter.core.scheduling import ScheduleOptions
+from adapter.core.planning import ScheduleOptions
 from adapter.domain.job import Job
 from adapter.domain.limits import Limits, Rate
 from adapter.domain.outcome import Lease

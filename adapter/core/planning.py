@@ -1,0 +1,259 @@
+"""From a call to a plan: checked, its payload validated and written down, its terms complete but for the route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypedDict, get_args
+
+from pydantic_core import from_json
+from uuid_utils.compat import uuid7
+
+from adapter.core.registry import Registry, TaskDefinition
+from adapter.domain.errors import InvalidArgumentError, TaskDisabledError, UnknownExecutorError
+from adapter.domain.job import LOCAL, Job, NewJob, OnConflict, Terms, executor_name
+from adapter.domain.routing import Request
+from adapter.domain.task import RetryPolicy
+
+_MOST_TAGS, _LONGEST_TAG, _LONGEST_KEY = 10, 128, 2048
+_KEPT = timedelta(days=7)
+_POSITIVE = ("max_duration", "idempotency_ttl", "debounce_max", "throttle")
+
+
+class ScheduleOptions(TypedDict, total=False):
+    """What a scheduling call may say beside the payload. See `Adapter.schedule_job`."""
+
+    executor: str | None
+    strict: bool
+    tag: str | None
+    user_id: str | int | None
+    due: datetime | None
+    delay: timedelta | None
+    ttl: timedelta | None
+    max_duration: timedelta | None
+    retry: RetryPolicy | Mapping[str, Any] | None
+    max_attempts: int | None
+    priority: int | None
+    queue: str | None
+    concurrency_key: str | None
+    idempotency_key: str | None
+    idempotency_ttl: timedelta | None
+    request_key: str | None
+    on_conflict: OnConflict
+    debounce_max: timedelta | None
+    throttle: timedelta | None
+    metadata: Mapping[str, Any] | None
+    tags: Sequence[str]
+    persistent: bool | None
+    keep_for: timedelta | None
+    context: Mapping[str, Any] | None
+    extra: Mapping[str, Any] | None
+    detached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One job to be scheduled: a task, a validated payload, and options."""
+
+    task: str
+    data: Any
+    options: ScheduleOptions = field(default_factory=ScheduleOptions)
+    #: The job whose handler schedules it.
+    parent: Job | None = None
+
+
+@dataclass(slots=True)
+class Planned:
+    """A job before it has a route. ``executor``: where the call says it shall go."""
+
+    job: NewJob
+    definition: TaskDefinition[Any, Any]
+    options: ScheduleOptions
+    executor: str | None
+
+    def request(self) -> Request:
+        """Return what the routing rules may look at."""
+        return self._request(from_json(self.job.payload))
+
+    def request_with(self, data: Any) -> Request:
+        """Return the same with a payload that was not checked."""
+        return self._request(data)
+
+    def _request(self, data: Any) -> Request:
+        return Request(
+            job_id=str(self.job.id),
+            tag=self.job.terms.tag,
+            user_id=self.job.terms.user_id,
+            data=data,
+            context=self.options.get("context") or {},
+            executor=self.executor,
+            strict=self.options.get("strict", False),
+        )
+
+
+class Planner:
+    """Plans jobs of the tasks it knows. Does no I/O."""
+
+    def __init__(self, registry: Registry, executors: list[str]) -> None:
+        self._registry = registry
+        self._executors = executors
+        #: The terms of calls without options, which are most.
+        self._plain: dict[str, Terms] = {}
+
+    def plan(self, spec: JobSpec) -> Planned:
+        """Return the job a spec asks for, complete but for its route.
+
+        Raises:
+            UnknownTaskError, TaskDisabledError, InvalidPayloadError, InvalidArgumentError,
+            UnknownExecutorError: nothing is written.
+        """
+        definition = self._registry.get(spec.task)
+        if not definition.policy.enabled:
+            raise TaskDisabledError(spec.task)
+        if not spec.options and spec.parent is None:
+            terms = self._plain.get(spec.task)
+            if terms is None:
+                terms = self._plain[spec.task] = _terms(definition, spec)
+            job = NewJob(uuid7(), definition.dump_payload_text(spec.data), terms)
+            return Planned(job, definition, spec.options, None)
+        _check(spec.options)
+        return self._planned(spec, definition, definition.dump_payload_text(spec.data))
+
+    def plan_unchecked(self, spec: JobSpec) -> Planned:
+        """Return what `plan` does, whatever the payload is, which is left out."""
+        return self._planned(spec, self._registry.get(spec.task), "null")
+
+    def _planned(self, spec: JobSpec, definition: TaskDefinition[Any, Any], payload: str) -> Planned:
+        executor = self._executor(spec.options, definition)
+        return Planned(NewJob(uuid7(), payload, _terms(definition, spec)), definition, spec.options, executor)
+
+    def _executor(self, options: ScheduleOptions, definition: TaskDefinition[Any, Any]) -> str | None:
+        executor = options.get("executor")
+        if executor is None:
+            return None
+        executor, task = executor_name(executor), definition.id
+        if executor != LOCAL and executor not in self._executors:
+            raise UnknownExecutorError(executor, [LOCAL, *self._executors], f"This call for {task!r}")
+        if executor != LOCAL and executor not in definition.policy.remote_ids:
+            msg = f"Task {task!r} has no id at {executor!r}. Declare remote_id={{{executor!r}: ...}} on the task."
+            raise InvalidArgumentError(msg)
+        return executor
+
+
+def _terms(definition: TaskDefinition[Any, Any], spec: JobSpec) -> Terms:
+    policy, options, parent = definition.policy, spec.options, spec.parent
+    retry = _retry_of(options, policy.retry)
+    extra = dict(options.get("extra") or {})
+    if policy.remote_delay:
+        extra["remote_delay"] = True
+    if options.get("detached"):
+        extra["detached"] = True
+    on_conflict, longest = options.get("on_conflict") or "keep", options.get("debounce_max")
+    if on_conflict == "replace":
+        extra["on_conflict"] = "replace"
+    if longest is not None:
+        extra["debounce_max"] = longest.total_seconds()
+    user_id, tag, key = options.get("user_id"), options.get("tag"), options.get("idempotency_key")
+    keep_for = _or(options.get("keep_for"), policy.keep_for)
+    throttle, slot = options.get("throttle"), None
+    if throttle is not None:
+        slot = f"tag:{tag}" if tag is not None else f"key:{key}"
+        # The slot takes the key's place: a failed job frees a key, and never a slot.
+        key = None
+        # Its job is kept as long as it holds the slot.
+        keep_for = keep_for if throttle < (keep_for or _KEPT) else throttle + _KEPT
+    return Terms(
+        type=policy.id,
+        queue=options.get("queue") or policy.queue.name,
+        due=options.get("due"),
+        delay=options.get("delay"),
+        tag=tag,
+        user_id=None if user_id is None else str(user_id),
+        concurrency_key=options.get("concurrency_key"),
+        priority=_or(options.get("priority"), policy.priority),
+        ttl=_or(options.get("ttl"), policy.ttl),
+        max_duration=_or(options.get("max_duration"), policy.max_duration),
+        max_attempts=retry.max_attempts,
+        retry=None if retry == policy.retry else retry.model_dump(mode="json"),
+        metadata=dict(options.get("metadata") or {}) or None,
+        tags=tuple(options.get("tags") or ()),
+        idempotency_key=key,
+        idempotency_ttl=_or(options.get("idempotency_ttl"), timedelta(days=30)),
+        request_key=options.get("request_key"),
+        throttle_key=slot,
+        throttle=throttle,
+        on_conflict=on_conflict,
+        persistent=_or(options.get("persistent"), policy.persistent),
+        keep_for=keep_for,
+        parent_id=parent.id if parent else None,
+        root_id=parent.root_id or parent.id if parent else None,
+        extra=extra,
+    )
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _retry_of(options: ScheduleOptions, default: RetryPolicy) -> RetryPolicy:
+    given = options.get("retry")
+    retry = default if given is None else RetryPolicy.model_validate(given)
+    attempts = options.get("max_attempts")
+    return (
+        retry
+        if attempts is None
+        else RetryPolicy.model_validate(retry.model_dump() | {"max_attempts": attempts})
+    )
+
+
+def _check(options: ScheduleOptions) -> None:
+    """Refuse what cannot be meant, before anything is written."""
+    due, delay = options.get("due"), options.get("delay")
+    if due is not None and delay is not None:
+        msg = "due= and delay= exclude each other."
+        raise InvalidArgumentError(msg)
+    if due is not None and due.tzinfo is None:
+        msg = "due= needs a time zone: a naive datetime does not say when."
+        raise InvalidArgumentError(msg)
+    for name in (*_POSITIVE, "delay", "ttl", "keep_for"):
+        value: timedelta | None = options.get(name)
+        if value is not None and (value < timedelta(0) or (value == timedelta(0) and name in _POSITIVE)):
+            msg = f"{name}= must be positive."
+            raise InvalidArgumentError(msg)
+    _check_conflicts(options)
+    tags = options.get("tags") or ()
+    if isinstance(tags, str):
+        msg = "tags= is a list of labels; the label that deduplicates is tag=."
+        raise InvalidArgumentError(msg)
+    if len(tags) > _MOST_TAGS:
+        msg = f"Runs can only have {_MOST_TAGS} tags, you're trying to set {len(tags)}."
+        raise InvalidArgumentError(msg)
+    texts = {"tag": options.get("tag"), **{f"tags[{n}]": tag for n, tag in enumerate(tags)}}
+    for name, text in texts.items():
+        if text is not None and not 0 < len(text) <= _LONGEST_TAG:
+            msg = f"{name} must have 1 to {_LONGEST_TAG} characters."
+            raise InvalidArgumentError(msg)
+    for name in ("idempotency_key", "request_key"):
+        key: str | None = options.get(name)
+        if key is not None and not 0 < len(key) <= _LONGEST_KEY:
+            msg = f"{name} must have 1 to {_LONGEST_KEY} characters."
+            raise InvalidArgumentError(msg)
+
+
+def _check_conflicts(options: ScheduleOptions) -> None:
+    """Refuse what cannot be meant of keys and tags together."""
+    on_conflict, throttle = options.get("on_conflict") or "keep", options.get("throttle")
+    if on_conflict not in get_args(OnConflict):
+        msg = f"on_conflict= is one of {', '.join(get_args(OnConflict))}."
+        raise InvalidArgumentError(msg)
+    names = [name for name in ("tag", "idempotency_key") if options.get(name) is not None]
+    if on_conflict == "replace" and len(names) != 1:
+        msg = "on_conflict='replace' needs a tag= or an idempotency_key=, and not both: it says what is replaced."
+        raise InvalidArgumentError(msg)
+    if options.get("debounce_max") is not None and on_conflict != "replace":
+        msg = "debounce_max= is the longest wait of on_conflict='replace'."
+        raise InvalidArgumentError(msg)
+    if throttle is not None and (len(names) != 1 or on_conflict == "replace"):
+        msg = "throttle= needs a tag= or an idempotency_key=, and not both, and keeps the first: it excludes 'replace'."
+        raise InvalidArgumentError(msg)
