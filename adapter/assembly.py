@@ -31,6 +31,7 @@ from adapter.core.registry import Registry
 from adapter.core.retention import Retention
 from adapter.core.scheduling import Scheduler
 from adapter.core.steering import Steering
+from adapter.core.unrouted import Router
 from adapter.core.watch import Watch
 from adapter.core.worker import Worker
 from adapter.domain.clock import Clock, SystemClock
@@ -60,7 +61,7 @@ _PLACEHOLDERS = ("placeholder", "xxxx", "your-", "your_", "changeme", "<")
 
 _LEASE_CHECK_S = 15.0
 _MADE_BY_OPEN = frozenset(
-    {
+    [
         "applier",
         "budgets",
         "canceler",
@@ -76,10 +77,11 @@ _MADE_BY_OPEN = frozenset(
         "planner",
         "reconciler",
         "retention",
+        "router",
         "scheduler",
         "steering",
         "watch",
-    }
+    ]
 )
 
 
@@ -183,6 +185,7 @@ class Assembly(HookPoints[Any, Any], ABC):
         self.retention = Retention(self._parts)
         self.letters = DeadLetters(self._parts, self.planner, self.scheduler)
         self.watch = Watch(self.database, self.clock)
+        self.router = Router(self._parts, self._flags, self.planner, self.scheduler)
         self.notifier.subscribe(self._heard)
 
     @property
@@ -250,22 +253,9 @@ class Assembly(HookPoints[Any, Any], ABC):
             )
 
     async def _check_schema(self) -> None:
-        problem = await self._schema_problem()
+        problem = await revisions.problem(self.database)
         if problem is not None:
             raise SchemaError(problem)
-
-    async def _schema_problem(self) -> str | None:
-        rows = await self.database.fetch(
-            "SELECT to_regclass(%(name)s) AS found",
-            {"name": f"{self.database.schema.quoted}.alembic_version"},
-        )
-        if rows[0]["found"] is None:
-            return f"The schema {self.database.schema.name!r} is empty. Run `adapter db upgrade`."
-        rows = await self.database.fetch("SELECT version_num FROM {s}.alembic_version")
-        revision = rows[0]["version_num"] if rows else None
-        if revision is None or revision < revisions.head():
-            return f"The schema is at {revision}, this version needs {revisions.head()}. Run `adapter db upgrade`."
-        return None
 
     async def close(self) -> None:
         """Finish what was begun and close every connection."""
@@ -307,9 +297,11 @@ class Assembly(HookPoints[Any, Any], ABC):
                 self.observers.on_finished(sender.finished)
             listener = Listener(self.database, self.clock, self._heard)
             upkeep = {"maintenance": self.maintenance.loop, "retention": self.retention.loop}
-            for each in (self.dispatcher.loop, self.inbox.loop, *upkeep.values()):
+            for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):
                 each.resume()
             loops.start(Loop("listen", listener.run))
+            if dispatch or sync or work:
+                loops.start(Loop("routing", self.router.loop.run, self.router.loop.stop))
             if dispatch:
                 loops.start(Loop("dispatch", self.dispatcher.loop.run, self.dispatcher.loop.stop))
             if sync:
@@ -368,6 +360,7 @@ class Assembly(HookPoints[Any, Any], ABC):
             self._flags.forget()
         self.dispatcher.loop.heard(topics)
         self.inbox.loop.heard(topics)
+        self.router.loop.heard(topics)
         self.watch.heard(topics)
         for worker in self._workers:
             worker.heard(topics)
@@ -392,7 +385,7 @@ class Assembly(HookPoints[Any, Any], ABC):
     async def probe(self) -> dict[str, str]:
         """Return what keeps this process from serving, by name; empty means nothing does."""
         try:
-            problem = await self._schema_problem()
+            problem = await revisions.problem(self.database)
         except StoreError as error:
             return {"database": f"cannot be reached: {type(error).__name__}"}
         problems = {"schema": problem} if problem is not None else dict[str, str]()

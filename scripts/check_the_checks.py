@@ -235,6 +235,13 @@ GUARDS = [
         f"{I6}::test_a_flag_turned_between_decision_and_insert_is_decided_again",
     ),
     Guard(
+        "epoch 0 in the route of an unrouted row",
+        "adapter/store/inserting.py",
+        "o.epoch = 0 AND o.executor IS NULL",
+        "true",
+        "tests/store/test_sql_function.py::test_a_row_that_was_routed_meanwhile_is_not_routed_again",
+    ),
+    Guard(
         "only what has not started is replaced",
         "adapter/store/inserting.py",
         "o.started IS NULL AND o.status IN",

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from adapter.core.parts import Parts
-from adapter.core.waits import Wait
 from adapter.core.planning import JobSpec, Planned, ScheduleOptions
 from adapter.core.scheduling import Scheduler, topics_of
+from adapter.core.waits import Wait
 from adapter.domain.errors import (
     DatabaseUnavailableError,
     JobCanceledError,

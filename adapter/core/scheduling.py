@@ -87,8 +87,8 @@ class Scheduler:
                 self._flags.forget()
                 flags = yield from self._flags.reading(keep=own)
             first = _first_of_each_name(left.values())
-            yield from self._declare_queues(each.job.terms.queue for each in first)
-            jobs = [self._routed(each, flags) for each in first]
+            yield from self.declare_queues(each.job.terms.queue for each in first)
+            jobs = [self.routed(each, flags) for each in first]
             done.update((yield from _write(jobs, replacing, flags.version)))
             missing = {job.id for job in jobs if job.id not in done}
             # Those that share a name with one that is in now are found in the next round.
@@ -112,14 +112,15 @@ class Scheduler:
                 replacing[job_id] = holder.job.id
         return replacing
 
-    def _declare_queues(self, queues: Iterable[str]) -> Steps[None]:
+    def declare_queues(self, queues: Iterable[str]) -> Steps[None]:
         """Make queues known that no task names: a worker serves the queues it knows."""
         known = self._registry.queue_limits
         strange = sorted({queue for queue in queues if queue not in known})
         if strange:
             yield Statement(MAKE_QUEUES, {"names": strange})
 
-    def _routed(self, planned: Planned, flags: Flags) -> NewJob:
+    def routed(self, planned: Planned, flags: Flags) -> NewJob:
+        """Return the job with the route that the flags give it."""
         job = planned.job
         route, job.status = self._route(planned, flags)
         job.executor, job.route_reason = route.executor, route.reason

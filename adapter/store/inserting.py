@@ -28,7 +28,7 @@ _KEY_PARTS = {
 }
 
 #: Nothing of it has started, and no executor but ours was ever given it.
-UNSTARTED = """o.started IS NULL AND o.status IN ('DELAYED', 'PENDING', 'QUEUED', 'WAITING')
+UNSTARTED: LiteralString = """o.started IS NULL AND o.status IN ('DELAYED', 'PENDING', 'QUEUED', 'WAITING')
   AND NOT o.cancel_requested AND o.recall_id IS NULL
   AND (o.executor IS NULL OR o.executor = 'local' OR (o.submit_state = 'never' AND o.dispatch_lease IS NULL))"""
 
@@ -117,7 +117,7 @@ ON CONFLICT (type, tag) WHERE tag_held DO """
 
 
 @functools.lru_cache(maxsize=64)
-def _replace(shape: Shape) -> LiteralString:
+def _take(shape: Shape, *, routing: bool) -> LiteralString:
     columns = source(shape, with_keys=False)
 
     def given(name: str) -> str:
@@ -127,10 +127,12 @@ def _replace(shape: Shape) -> LiteralString:
 
     due = "g.due" if "due" in columns else "NULL::timestamptz"
     expires_at = "g.expires_at" if "expires_at" in columns else "NULL::timestamptz"
+    guard = "o.epoch = 0 AND o.executor IS NULL" if routing else UNSTARTED
+    noted = "" if routing else f", noted AS ({_NOTED})"
     return _literal(f"""WITH given AS MATERIALIZED (SELECT {selected(columns)} {from_(shape)}), written AS (
   UPDATE {{s}}.worker_jobs_open o SET {_replacing(given, due, expires_at)}
-  FROM given g WHERE o.id = %(holder)s AND {UNSTARTED} RETURNING o.*
-), noted AS ({_NOTED}) SELECT * FROM written""")
+  FROM given g WHERE o.id = %(holder)s AND {guard} RETURNING o.*
+){noted} SELECT * FROM written""")
 
 
 def _excluded(name: str) -> str:
@@ -233,20 +235,33 @@ def replace(holder: UUID, job: NewJob, flags_version: int) -> Steps[Job | None]:
     """Put the job in the place of ``holder``, which keeps its id, key and tag; None when that has started."""
     shape, parameters = shaped([job], counted=False)
     parameters |= {"flags_version": flags_version, "holder": holder, "by": "key"}
-    rows = yield Statement(_replace(shape), parameters)
+    rows = yield Statement(_take(shape, routing=False), parameters)
     return found(job_from_row(rows[0])) if rows else None
 
 
-_RELEASE_TAG: LiteralString = _literal(f"""
+_RELEASE_TAG: LiteralString = (
+    """
 WITH freed AS (
-  UPDATE {{s}}.worker_jobs_open o SET tag_held = false, updated_at = now()
-  WHERE o.id = %(holder)s AND o.tag_held AND NOT COALESCE({UNSTARTED}, false) RETURNING o.id, o.epoch
+  UPDATE {s}.worker_jobs_open o SET tag_held = false, updated_at = now()
+  WHERE o.id = %(holder)s AND o.tag_held AND NOT COALESCE("""
+    + UNSTARTED
+    + """, false) RETURNING o.id, o.epoch
 )
-INSERT INTO {{s}}.job_events (job_id, epoch, kind, detail)
+INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
 SELECT id, epoch, 'tag_released', jsonb_build_object('by', 'tag') FROM freed
-""")
+"""
+)
 
 
 def release_tag(holder: UUID) -> Steps[None]:
     """End the hold of a job that was handed out: as good as started, and a newer job is to be made."""
     yield Statement(_RELEASE_TAG, {"holder": holder})
+
+
+def route(job_id: UUID, job: NewJob, flags_version: int) -> Steps[Job | None]:
+    """Give a row that nobody has routed its route, in epoch 1; None when it has one, or the flags have changed."""
+    shape, parameters = shaped([job], counted=False)
+    rows = yield Statement(
+        _take(shape, routing=True), parameters | {"flags_version": flags_version, "holder": job_id}
+    )
+    return job_from_row(rows[0]) if rows else None

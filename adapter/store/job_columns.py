@@ -1,7 +1,7 @@
 """Which columns a call writes: what is the same in every row travels once, the others as one array each.
 
 All values travel as text, which PostgreSQL casts; a column that no job has is not named, so it gets its
-default (docs/decisions/0009-one-insert-of-the-columns-that-occur.md).
+default (docs/decisions/0012-one-insert-of-the-columns-that-occur.md).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapter.domain.errors import SchemaError
+from adapter.store.database import Database
 
 _INSTALLED = Path(__file__).parents[1] / "_alembic"
 _CHECKOUT = Path(__file__).parents[2] / "alembic"
@@ -26,3 +27,17 @@ def head() -> str:
         msg = "The migrations are missing from this installation. Install the package again."
         raise SchemaError(msg)
     return max(found)
+
+
+async def problem(database: Database) -> str | None:
+    """Return what is wrong with the database's schema and what to do, None when it is right."""
+    rows = await database.fetch(
+        "SELECT to_regclass(%(name)s) AS found", {"name": f"{database.schema.quoted}.alembic_version"}
+    )
+    if rows[0]["found"] is None:
+        return f"The schema {database.schema.name!r} is empty. Run `adapter db upgrade`."
+    rows = await database.fetch("SELECT version_num FROM {s}.alembic_version")
+    revision = rows[0]["version_num"] if rows else None
+    if revision is None or revision < head():
+        return f"The schema is at {revision}, this version needs {head()}. Run `adapter db upgrade`."
+    return None

@@ -32,6 +32,7 @@ FINISHED = "!finished"
 FLAGS = "!flags"
 CANCEL = "!cancel"
 INBOX = "!inbox"
+ROUTE = "!route"
 
 
 class Notifier:

@@ -7,6 +7,8 @@ UPDATE {s}.worker_jobs_open SET status = 'QUEUED', waiting_for = NULL, worker_id
 WHERE status = 'WAITING' AND waiting_for = 'children';
 ALTER TABLE {s}.worker_jobs_finished DROP COLUMN root_id;
 ALTER TABLE {s}.worker_jobs_open DROP COLUMN awaiting, DROP COLUMN root_id;
+-- A row that nobody has routed means nothing to the release before.
+DROP FUNCTION {s}.schedule_job, {s}.uuid7;
 
 DROP TRIGGER flag_changes_no_truncate ON {s}.flag_changes;
 ALTER TABLE {s}.leases RESET (fillfactor);

@@ -17,6 +17,7 @@ from adapter.store import (
     outbox,
     remote_runs,
     rescuing,
+    unrouted,
     upkeep,
 )
 from adapter.store.job_lists import JobLists
@@ -181,6 +182,11 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
             "types": None,
         },
         {"worker_jobs_open_dispatch"},
+    ),
+    "unrouted": (
+        unrouted._UNROUTED,
+        {"known": ["task1"], "elsewhere": ["task2"], "grace": "1 min", "limit": 100},
+        {"worker_jobs_open_unrouted"},
     ),
     "confirm": (remote_runs._CONFIRM, {"limit": 20}, {"worker_jobs_open_confirm"}),
     "reconcile page": (
