@@ -31,7 +31,7 @@ STATUS: dict[type[errors.AdapterError], int] = {
     errors.InvalidPayloadError: 422,
     errors.UnknownTaskError: 422,
     errors.TaskDisabledError: 422,
-    errors.DuplicateJobError: 409,
+    errors.DuplicateJobError: 422,
     errors.JobNotFoundError: 404,
     errors.JobStateError: 422,
     errors.FlagConflictError: 409,
