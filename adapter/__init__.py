@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
+    from adapter.core.batching import BatchItem
     from adapter.core.context import JobContext
     from adapter.core.handle import JobHandle
     from adapter.core.hooks import JobEnd
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     )
     from adapter.domain.job import Job, JobStatus
     from adapter.domain.limits import Limits, Rate
-    from adapter.domain.task import Queue, RetryPolicy
+    from adapter.domain.task import Batch, Queue, RetryPolicy
     from adapter.settings import Settings
     from adapter.store.dead_letters import DeadLetterFilter
     from adapter.store.insights import JobFilter, JobPage
@@ -30,6 +31,8 @@ __all__ = [
     "AbortJobError",
     "Adapter",
     "AdapterError",
+    "Batch",
+    "BatchItem",
     "DeadLetterFilter",
     "Job",
     "JobCanceledError",
@@ -57,6 +60,8 @@ _HOMES = {
     "AbortJobError": "adapter.domain.errors",
     "Adapter": "adapter.app",
     "AdapterError": "adapter.domain.errors",
+    "Batch": "adapter.domain.task",
+    "BatchItem": "adapter.core.batching",
     "DeadLetterFilter": "adapter.store.dead_letters",
     "Job": "adapter.domain.job",
     "JobCanceledError": "adapter.domain.errors",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 from uuid import UUID
 
 from adapter.assembly import Assembly
 from adapter.core.dead_letters import RedriveOptions, RedriveReport
-from adapter.core.declaring import DeclaresRegistries
+from adapter.core.declaring import DeclaresTasks
 from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
 from adapter.core.planning import JobSpec, Planned, ScheduleOptions
@@ -21,7 +21,7 @@ from adapter.core.registry import TaskDefinition
 from adapter.core.replaying import replay_options
 from adapter.core.scheduling import Scheduled, topics_of
 from adapter.core.steering import Explanation
-from adapter.core.tasks import Task, TaskDecorator, TaskOptions, hooks_of, policy_of
+from adapter.core.tasks import Task
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
 from adapter.domain.job import LOCAL, Job, JobStatus
 from adapter.domain.routing import Flags
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
     from adapter.sync import SyncAdapter
 
-P = TypeVar("P")
-R = TypeVar("R")
 #: More remote jobs than this in one call are left to the dispatcher.
 _AT_ONCE = 20
 
@@ -58,30 +56,12 @@ SAME: Any = object()
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
-class Adapter(ControlsQueues, DeclaresRegistries, Assembly):
+class Adapter(ControlsQueues, DeclaresTasks, Assembly):
     """One application's jobs: its tasks, its database, its executors.
 
     Making one does no I/O and touches no globals; two can live in one process. It is opened once
     (``async with adapter:``), which freezes the registry.
     """
-
-    def task(self, task: str, **options: Unpack[TaskOptions]) -> TaskDecorator:
-        """Declare a task whose handler is here: ``@adapter.task("send-email", queue=Queue("mail"))``."""
-
-        def declare(handler: Callable[..., Any]) -> Task[Any, Any]:
-            policy = policy_of(task, runs_locally=True, options=options)
-            return self._declared(TaskDefinition(policy, handler, own_hooks=hooks_of(options)))
-
-        return TaskDecorator(declare)
-
-    @overload
-    def remote_task(self, task: str, *, payload: type[P], **options: Unpack[TaskOptions]) -> Task[P, Any]: ...
-    @overload
-    def remote_task(self, task: str, **options: Unpack[TaskOptions]) -> Task[Any, Any]: ...
-    def remote_task(self, task: str, *, payload: Any = Any, **options: Unpack[TaskOptions]) -> Task[Any, Any]:
-        """Declare a task that only other executors can run."""
-        policy = policy_of(task, runs_locally=False, options=options)
-        return self._declared(TaskDefinition(policy, None, payload))
 
     def _declared(self, definition: TaskDefinition[Any, Any]) -> Task[Any, Any]:
         self.registry.add(definition)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from typing import cast
 
 from adapter import Adapter, JobContext, Queue, RetryPolicy
 from adapter.core.tasks import TaskOptions
@@ -68,9 +68,9 @@ KINDS: dict[str, float] = {
 }
 
 if "isolation" in TaskOptions.__annotations__:
-    options: dict[str, Any] = {"isolation": "process"}
+    options = cast("TaskOptions", {"isolation": "process", "retry": STURDY})
 
-    @adapter.task("apart", retry=STURDY, **options)
+    @adapter.task("apart", **options)
     def apart(number: int) -> int:
         """Runs in a process of its own."""
         return number + 1

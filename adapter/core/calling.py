@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from adapter.core.batching import Batches
 from adapter.core.threads import HandlerThreads
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Caller:
         self._cancel_grace = cancel_grace.total_seconds()
         self._hook_timeout = hook_timeout.total_seconds()
         self.counts = counts
+        #: Where jobs of batch handlers meet.
+        self.batches = Batches()
 
     @property
     def is_exhausted(self) -> bool:

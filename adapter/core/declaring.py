@@ -1,20 +1,49 @@
-"""Declaring a whole registry at once: from a mapping, or from a file."""
+"""Declaring tasks: one by one, or a whole registry from a mapping or a file."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, Unpack, overload
 
 from adapter.core.registry import TaskDefinition, policies_from_mapping
-from adapter.core.tasks import Task
+from adapter.core.tasks import BatchDecorator, Task, TaskDecorator, TaskOptions, hooks_of, policy_of
+from adapter.domain.task import Batch
 
+P = TypeVar("P")
 Handlers = Mapping[str, Callable[..., Any]]
 
 
-class DeclaresRegistries(ABC):
-    """Declares many tasks at once, for whoever can declare one."""
+class DeclaresTasks(ABC):
+    """Declares tasks, for whoever has a registry to add them to."""
+
+    @overload
+    def task(self, task: str, *, batch: Batch, **options: Unpack[TaskOptions]) -> BatchDecorator: ...
+    @overload
+    def task(self, task: str, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
+    def task(
+        self, task: str, *, batch: Batch | None = None, **options: Unpack[TaskOptions]
+    ) -> TaskDecorator | BatchDecorator:
+        """Declare a task whose handler is here: ``@adapter.task("send-email", queue=Queue("mail"))``.
+
+        ``batch``: one call for several jobs; the handler takes ``list[BatchItem[Payload]]``.
+        """
+
+        def declare(handler: Callable[..., Any]) -> Task[Any, Any]:
+            policy = policy_of(task, runs_locally=True, options=options, batch=batch)
+            return self._declared(TaskDefinition(policy, handler, own_hooks=hooks_of(options)))
+
+        return TaskDecorator(declare) if batch is None else BatchDecorator(declare)
+
+    @overload
+    def remote_task(self, task: str, *, payload: type[P], **options: Unpack[TaskOptions]) -> Task[P, Any]: ...
+    @overload
+    def remote_task(self, task: str, **options: Unpack[TaskOptions]) -> Task[Any, Any]: ...
+    def remote_task(self, task: str, *, payload: Any = Any, **options: Unpack[TaskOptions]) -> Task[Any, Any]:
+        """Declare a task that only other executors can run."""
+        policy = policy_of(task, runs_locally=False, options=options)
+        return self._declared(TaskDefinition(policy, None, payload))
 
     def declare(
         self, definitions: Mapping[str, Mapping[str, Any]], handlers: Handlers | None = None

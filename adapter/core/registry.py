@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from adapter.core.batching import batch_signature
 from adapter.core.calling import is_async
 from adapter.core.hooks import Hooks
 from adapter.domain.errors import InvalidPayloadError, TaskDefinitionError, UnknownTaskError
@@ -53,7 +54,11 @@ class TaskDefinition(Generic[P, R]):
         self.hooks: Hooks | None = None
         self.is_async = handler is not None and is_async(handler)
         self.takes_context = False
-        if handler is not None:
+        if handler is not None and policy.batch is not None:
+            payload, result = batch_signature(policy.id, handler)
+            # Its items carry theirs.
+            self.takes_context = True
+        elif handler is not None:
             payload, result, self.takes_context = _read_signature(policy.id, handler)
         try:
             self._payload = _type_adapter(payload)

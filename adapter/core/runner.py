@@ -94,6 +94,8 @@ async def _call(
     if handler is None:
         msg = f"{definition.id} has no handler here"
         raise RuntimeError(msg)
+    if definition.policy.batch is not None:
+        return await caller.batches.call(definition, payload, context, caller)
     arguments = (payload, context) if definition.takes_context else (payload,)
     if definition.is_async:
         return await handler(*arguments)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
+from adapter.core.batching import BatchItem
 from adapter.core.context import JobContext
 from adapter.core.handle import JobHandle
 from adapter.core.hooks import (
@@ -23,7 +24,7 @@ from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.registry import Registry, TaskDefinition
 from adapter.domain.errors import TaskDefinitionError
 from adapter.domain.job import LOCAL, executor_name
-from adapter.domain.task import DEFAULT_QUEUE, Queue, RetryPolicy, TaskPolicy
+from adapter.domain.task import DEFAULT_QUEUE, Batch, Queue, RetryPolicy, TaskPolicy
 from adapter.store.steps import AsyncCaller
 
 P = TypeVar("P")
@@ -73,7 +74,9 @@ class TaskOptions(TypedDict, total=False):
     catch_error: CatchError[Any]
 
 
-def policy_of(task: str, *, runs_locally: bool, options: TaskOptions) -> TaskPolicy:
+def policy_of(
+    task: str, *, runs_locally: bool, options: TaskOptions, batch: Batch | None = None
+) -> TaskPolicy:
     """Return the policy that a declaration means.
 
     Raises:
@@ -100,7 +103,7 @@ def policy_of(task: str, *, runs_locally: bool, options: TaskOptions) -> TaskPol
     elif executor is None and not runs_locally and len(values["remote_ids"]) != 1:
         msg = f"Task {task!r} has no handler here and no one executor to go to. Say executor=."
         raise TaskDefinitionError(msg)
-    return TaskPolicy(id=task, runs_locally=runs_locally, **values)
+    return TaskPolicy(id=task, runs_locally=runs_locally, batch=batch, **values)
 
 
 def hooks_of(options: TaskOptions) -> Hooks:
@@ -188,6 +191,25 @@ class TaskDecorator:
     def __call__(self, handler: Callable[[P, JobContext], R]) -> Task[P, R]: ...
     @overload
     def __call__(self, handler: Callable[[P], R]) -> Task[P, R]: ...
+    def __call__(self, handler: Callable[..., Any]) -> Task[Any, Any]:
+        """Declare the handler's task."""
+        return self._declare(handler)
+
+
+class BatchDecorator:
+    """What ``@adapter.task(..., batch=Batch(...))`` applies to a handler, which returns results in order or None."""
+
+    def __init__(self, declare: Callable[[Callable[..., Any]], Task[Any, Any]]) -> None:
+        self._declare = declare
+
+    @overload
+    def __call__(self, handler: Callable[[list[BatchItem[P]]], Awaitable[None]]) -> Task[P, None]: ...
+    @overload
+    def __call__(self, handler: Callable[[list[BatchItem[P]]], Awaitable[Sequence[R]]]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[list[BatchItem[P]]], None]) -> Task[P, None]: ...
+    @overload
+    def __call__(self, handler: Callable[[list[BatchItem[P]]], Sequence[R]]) -> Task[P, R]: ...
     def __call__(self, handler: Callable[..., Any]) -> Task[Any, Any]:
         """Declare the handler's task."""
         return self._declare(handler)

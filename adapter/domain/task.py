@@ -96,6 +96,21 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One call of a handler for up to ``size`` jobs, which gathers for ``wait`` after the first."""
+
+    size: int = 100
+    wait: timedelta = timedelta(milliseconds=50)
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.wait < timedelta(0):
+            msg = (
+                f"A batch has a size of at least 1 and a wait of at least 0, not {self.size} and {self.wait}."
+            )
+            raise TaskDefinitionError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPolicy:
     """Everything about a task but its handler: the part that routing and the store look at.
 
@@ -126,6 +141,7 @@ class TaskPolicy:
     max_snoozes: int | None = 1000
     retry_on: tuple[type[BaseException], ...] | None = None
     abort_on: tuple[type[BaseException], ...] = ()
+    batch: Batch | None = None
 
     def __post_init__(self) -> None:
         if self.max_snoozes is not None and self.max_snoozes < 0:

@@ -56,6 +56,14 @@ def test_code_without_an_event_loop(database_url: str) -> None:
     assert rows == [("1", "QUEUED"), ("2", "CANCELED")]
 
 
+@pytest.mark.timeout(90)
+def test_the_jobs_of_a_document_service(database_url: str) -> None:
+    said = run_example("document_jobs/jobs.py", database_url)
+    assert said.splitlines() == ["ingested 3", "metered 200", "deleted 1", "reset 1", "deleted 2"]
+    with psycopg.connect(database_url) as conn:
+        conn.execute("DROP TABLE public.documents, public.usage")
+
+
 @pytest.fixture
 async def shop(
     database_url: str, monkeypatch: pytest.MonkeyPatch
@@ -105,7 +113,7 @@ def test_the_tests_of_the_shop_pass() -> None:
 
 
 def test_every_example_is_run_here_or_has_tests_of_its_own() -> None:
-    ours = {"quickstart.py", "in_starlette", "in_flask_style", "tested_shop"}
+    ours = {"quickstart.py", "in_starlette", "in_flask_style", "tested_shop", "document_jobs"}
     elsewhere = {"demo", "trigger_dev"}  # tests/demo or tests/cli, and tests/interop
     there = {each.name for each in EXAMPLES.iterdir() if not each.name.startswith((".", "__"))}
     assert there - elsewhere == ours

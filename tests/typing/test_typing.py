@@ -12,7 +12,12 @@ import pytest
 from tests import kit
 
 CASES = Path("tests/typing/cases/payloads.py")
-EXAMPLES = ("examples/quickstart.py", "examples/in_starlette/app.py", "examples/in_flask_style/orders.py")
+EXAMPLES = (
+    "examples/quickstart.py",
+    "examples/in_starlette/app.py",
+    "examples/in_flask_style/orders.py",
+    "examples/document_jobs/jobs.py",
+)
 _WRONG = re.compile(r"# error: (?P<mypy>\S+) (?P<pyright>\S+)$")
 _MYPY = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): error: .* \[(?P<rule>[\w-]+)\]$")
 

@@ -8,7 +8,7 @@ from typing import Any, assert_type
 
 from pydantic import BaseModel
 
-from adapter import Adapter, JobContext, JobHandle, JobSpec, Task
+from adapter import Adapter, Batch, BatchItem, JobContext, JobHandle, JobSpec, Task
 
 adapter = Adapter()
 
@@ -39,10 +39,23 @@ def fourth(payload: list[int]) -> float:
 
 report = adapter.remote_task("report", payload=Dataset, executor="trigger")
 
+
+@adapter.task("batch", batch=Batch(size=10))
+async def fifth(items: list[BatchItem[Dataset]]) -> list[int]:
+    return [len(item.payload.dataset_id) for item in items]
+
+
+@adapter.task("batch-sync", batch=Batch())
+def sixth(items: list[BatchItem[Dataset]]) -> None:
+    return None
+
+
 assert_type(first, Task[Dataset, dict[str, int]])
 assert_type(second, Task[Dataset, int])
 assert_type(third, Task[Dataset, str])
 assert_type(fourth, Task[list[int], float])
+assert_type(fifth, Task[Dataset, int])
+assert_type(sixth, Task[Dataset, None])
 assert_type(report, Task[Dataset, Any])
 
 
@@ -60,6 +73,7 @@ async def wrong() -> None:
     await second.schedule({"dataset_id": "1"})  # error: arg-type reportArgumentType
     await third.schedule(None)  # error: arg-type reportArgumentType
     await fourth.schedule(["1"])  # error: list-item reportArgumentType
+    await fifth.schedule("1")  # error: arg-type reportArgumentType
     await report.schedule(1)  # error: arg-type reportArgumentType
     third.job(3)  # error: arg-type reportArgumentType
     await first.schedule(Dataset(dataset_id="1"), tag=5)  # error: arg-type reportArgumentType
