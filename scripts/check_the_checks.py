@@ -50,7 +50,7 @@ I4, I5, I6 = (
 )
 DISPATCH, RECONCILE = "tests/core/test_dispatch.py", "tests/core/test_reconcile.py"
 KEYS = "tests/store/test_keys_and_tags.py"
-OUTBOX, REPORTS, CLAIMS = "adapter/store/outbox.py", "adapter/store/reports.py", "adapter/store/claims.py"
+OUTBOX, REPORTS, ENDINGS = "adapter/store/outbox.py", "adapter/store/reports.py", "adapter/store/endings.py"
 RESCUING, LIVENESS = "adapter/store/rescuing.py", "adapter/store/liveness.py"
 JUDGING, JUDGE = "adapter/core/judge.py", "tests/unit/test_judge.py"
 LIMITED, LIMITS = "adapter/store/limited_claims.py", "tests/store/test_limits.py"
@@ -95,7 +95,7 @@ GUARDS = [
     ),
     Guard(
         "epoch in a worker's write",
-        CLAIMS,
+        ENDINGS,
         "o.epoch = w.epoch AND ",
         "",
         f"{I3}::test_a_stale_epoch_ends_nothing_and_gives_nothing_back",
@@ -103,7 +103,7 @@ GUARDS = [
     ),
     Guard(
         "lease: worker in a worker's write",
-        CLAIMS,
+        ENDINGS,
         "o.worker_id = w.worker_id AND ",
         "",
         f"{I3}::test_a_stale_lease_ends_nothing_and_gives_nothing_back",
@@ -111,7 +111,7 @@ GUARDS = [
     ),
     Guard(
         "lease: claim number in a worker's write",
-        CLAIMS,
+        ENDINGS,
         " AND o.claim_number = w.claim_number",
         "",
         f"{I3}::test_a_stale_lease_ends_nothing_and_gives_nothing_back",
@@ -119,7 +119,7 @@ GUARDS = [
     ),
     Guard(
         "status in a worker's write",
-        CLAIMS,
+        ENDINGS,
         "\n    AND o.status = 'EXECUTING'",
         "",
         f"{I3}::test_a_lease_on_a_row_that_does_not_execute_is_worth_nothing",
@@ -384,7 +384,7 @@ GUARDS = [
     ),
     Guard(
         "batches lock in one order",
-        CLAIMS,
+        ENDINGS,
         "  ORDER BY o.id FOR UPDATE OF o\n",
         "",
         f"{I3}::test_two_batches_in_opposite_order_do_not_deadlock",

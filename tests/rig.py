@@ -11,13 +11,14 @@ from psycopg.rows import DictRow, dict_row
 from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
-from adapter import Adapter, Job, JobContext, Settings
+from adapter import Adapter, JobContext, Settings
 from adapter.core.worker import Worker
 from adapter.domain.clock import Clock, SystemClock
 from adapter.domain.outcome import Lease
 from adapter.executors.base import Executor
 from adapter.executors.trigger_dev import TriggerDev
 from adapter.store import claims
+from adapter.store.claims import Claimed
 from tests.fakes.clock import ManualClock
 from tests.fakes.trigger_dev import API_URL, SECRET_KEY, FakeTriggerDev
 from tests.fakes.trigger_engine import FakeRun
@@ -108,7 +109,7 @@ class Rig:
 
     async def claim(
         self, number: int = 1, *, worker: UUID | None = None, queue: str = "default"
-    ) -> tuple[Lease, list[Job]]:
+    ) -> tuple[Lease, list[Claimed]]:
         """Claim as a worker would, without running anything."""
         lease = Lease(worker or new_id(), number)
         async with self.adapter.database.connection() as conn:
@@ -176,6 +177,6 @@ async def rigged(
                 yield rig
             finally:
                 for worker in rig.workers:
-                    worker._caller.shutdown()
+                    worker._tries.caller.shutdown()
     finally:
         await conn.close()

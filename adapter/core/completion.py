@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
@@ -27,9 +29,19 @@ from adapter.domain.outcome import (
     TryOutcome,
 )
 from adapter.domain.task import RetryPolicy
-from adapter.store.claims import Ending, GivingBack, finish, finish_unseen, give_back
+from adapter.store.claims import Claimed
 from adapter.store.database import Connection
+from adapter.store.endings import (
+    Completion,
+    Ending,
+    GivingBack,
+    complete,
+    finish,
+    finish_unseen,
+    give_back,
+)
 from adapter.store.job_metadata import MetadataPatch, write_metadata
+from adapter.store.own_connection import OwnConnection
 from adapter.store.wakeup import FINISHED
 
 logger = logging.getLogger("adapter.worker")
@@ -39,11 +51,11 @@ _BATCH = 1000
 _MOST_WAITING = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done:
     """A try that came to an end."""
 
-    job: Job
+    job: Job | Claimed
     lease: Lease
     outcome: TryOutcome
     #: What its handler said last, to be written before the outcome.
@@ -81,16 +93,17 @@ def plan_write(  # noqa: PLR0911 - one return per way a try can end
         case Stopped(reason):
             error = {"name": "Canceled", "message": reason}
             return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.CANCELED, error=error)
-        case Returned(reason, runnable, delay=pause):
+        case Returned(reason, runnable, delay=pause, unbegun=unbegun):
             return GivingBack(
                 job_id=job.id,
                 epoch=job.epoch,
                 lease=lease,
                 kind="returned",
                 delay=pause,
-                reason=reason if pause else None,
+                reason=reason if pause or unbegun else None,
                 unspent=True,
                 waits_for_executor=not runnable,
+                unbegun=unbegun or not runnable,
             )
         case Snoozed(delay, reason):
             return _snooze(done, delay, reason, registry)
@@ -115,18 +128,18 @@ def _snooze(done: Done, delay: timedelta, reason: str, registry: Registry) -> En
     )
 
 
-def snoozes(job: Job) -> int:
+def snoozes(job: Job | Claimed) -> int:
     """Return how often the job was snoozed so far."""
     return int(job.extra.get("snoozes", 0))
 
 
-def most_snoozes(job: Job, registry: Registry) -> int | None:
+def most_snoozes(job: Job | Claimed, registry: Registry) -> int | None:
     """Return how often a job may be snoozed; None: as often as it likes."""
     definition = registry.find(job.type)
     return definition.policy.max_snoozes if definition else None
 
 
-def retry_policy(job: Job, registry: Registry) -> RetryPolicy:
+def retry_policy(job: Job | Claimed, registry: Registry) -> RetryPolicy:
     """Return how this job is retried: by its own policy, or its task's, with its own number of attempts."""
     definition = registry.find(job.type)
     if job.retry is not None:
@@ -139,34 +152,38 @@ def retry_policy(job: Job, registry: Registry) -> RetryPolicy:
 class Completer:
     """Collects outcomes and writes them. While one batch is being written the next one gathers."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, on_written: Callable[[], object] = lambda: None) -> None:
         self._database = parts.database
         self._registry = parts.registry
         self._notifier = parts.notifier
         self._observers = parts.observers
         self._clock = parts.clock
+        self._on_written = on_written
+        #: Where writes go; its owner may `hold` it.
+        self.connection = OwnConnection(parts.database, "finish")
         self._waiting: list[Done] = []
         self._writer: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
 
     @property
-    def unwritten(self) -> list[UUID]:
-        """The jobs whose outcomes are not written yet."""
-        return [done.job.id for done in self._waiting]
+    def unwritten(self) -> list[str]:
+        """The ids of the jobs whose outcomes are not written yet."""
+        return [str(done.job.id) for done in self._waiting]
 
-    async def put(self, done: Done) -> None:
-        """Take an outcome at once, then wait while too many are unwritten."""
-        self.take(done)
-        await self._room.wait()
-
-    def take(self, done: Done) -> None:
-        """Take an outcome, however many are unwritten."""
+    def take(self, done: Done) -> bool:
+        """Take an outcome; False asks to wait for `has_room` before the next."""
         self._waiting.append(done)
-        if len(self._waiting) >= _MOST_WAITING:
-            self._room.clear()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write(), name="adapter-complete")
+        if len(self._waiting) < _MOST_WAITING:
+            return True
+        self._room.clear()
+        return False
+
+    async def has_room(self) -> None:
+        """Wait while too many outcomes are unwritten."""
+        await self._room.wait()
 
     async def flush(self) -> None:
         """Wait until everything taken is written."""
@@ -176,7 +193,7 @@ class Completer:
     async def _write(self) -> None:
         wait = 0.05
         while self._waiting:
-            batch = self._waiting[:_BATCH]
+            batch = _each_job_once(self._waiting[:_BATCH])
             try:
                 await self._write_or_split(batch)
             except DatabaseUnavailableError as error:
@@ -187,6 +204,7 @@ class Completer:
                 continue
             wait = 0.05
             self._room.set()
+            self._on_written()
 
     async def _write_or_split(self, batch: Sequence[Done]) -> None:
         """Write a batch; if it is refused, row by row: a bad one must not cost the others their outcome."""
@@ -214,30 +232,47 @@ class Completer:
 
     async def write(self, batch: Sequence[Done]) -> None:
         """Write outcomes now. Those of jobs that were lost meanwhile change nothing and are counted."""
-        plans = [plan_write(done, self._registry) for done in batch]
-        endings = [plan for plan in plans if isinstance(plan, Ending)]
-        returns = [plan for plan in plans if isinstance(plan, GivingBack)]
+        completions: list[Completion] = []
+        plans: list[Ending | GivingBack] = []
+        seen = self._observers.watch_ends
+        for done in batch:
+            if not seen and type(done.outcome) is Succeeded:
+                completions.append(_completion(done, done.outcome))
+            else:
+                plans.append(plan_write(done, self._registry))
         patches = [done.metadata for done in batch if done.metadata is not None]
-        # In one transaction with the outcome: an older patch on its way cannot come in between.
-        lend = self._database.transaction if patches else self._database.connection
-        async with lend() as conn:
+        ended, stale = 0, 0
+        async with self.connection.lend() as conn, _together(conn, len(patches)):
             if patches:
+                # An older patch on its way cannot come in between.
                 await write_metadata(conn, self._database.schema, patches, [done.job.id for done in batch])
-            ended = await self._end(conn, endings)
-            stale = len(endings) - ended
-            if returns:
-                back = await give_back(conn, self._database.schema, returns)
-                self._notifier.poke(*(set(back.values())))
-                # A spent try of a job somebody wants canceled is not tried again.
-                left = [_canceled(each) for each in returns if each.job_id not in back]
-                canceled = await self._end(conn, left)
-                ended += canceled
-                stale += len(left) - canceled
+            if completions:
+                ended = await complete(conn, self._database.schema, batch[0].lease.worker_id, completions)
+                stale = len(completions) - ended
+            if plans:
+                more, late = await self._write_plans(conn, plans)
+                ended, stale = ended + more, stale + late
         if stale:
             self._observers.counts["stale_write"] += stale
             logger.warning("%d outcomes came too late: their jobs are in other hands", stale)
         if ended:
             self._notifier.poke(FINISHED)
+
+    async def _write_plans(self, conn: Connection, plans: Sequence[Ending | GivingBack]) -> tuple[int, int]:
+        """Write what is not simply completed; returns how many ended, and how many came too late."""
+        endings = [plan for plan in plans if isinstance(plan, Ending)]
+        returns = [plan for plan in plans if isinstance(plan, GivingBack)]
+        ended = await self._end(conn, endings)
+        stale = len(endings) - ended
+        if returns:
+            back = await give_back(conn, self._database.schema, returns)
+            self._notifier.poke(*(set(back.values())))
+            # A spent try of a job somebody wants canceled is not tried again.
+            left = [_canceled(each) for each in returns if each.job_id not in back]
+            canceled = await self._end(conn, left)
+            ended += canceled
+            stale += len(left) - canceled
+        return ended, stale
 
     async def _end(self, conn: Connection, endings: Sequence[Ending]) -> int:
         """End jobs; returns how many of them were still ours. Rows are read only for those who watch."""
@@ -248,6 +283,29 @@ class Completer:
         finished = await finish(conn, self._database.schema, endings)
         self._observers.finished(finished)
         return len(finished)
+
+
+def _together(conn: Connection, patches: int) -> AbstractAsyncContextManager[object]:
+    """What is said of running jobs is written in one transaction with how they ended."""
+    return conn.transaction() if patches else nullcontext()
+
+
+def _each_job_once(batch: list[Done]) -> list[Done]:
+    """Return the batch up to where a job comes a second time: a worker can lose one and get it again."""
+    seen = set[str | UUID]()
+    for place, done in enumerate(batch):
+        key = done.job.key if type(done.job) is Claimed else done.job.id
+        if key in seen:
+            return batch[:place]
+        seen.add(key)
+    return batch
+
+
+def _completion(done: Done, outcome: Succeeded) -> Completion:
+    job, result = done.job, outcome.result
+    key = job.key if type(job) is Claimed else str(job.id)
+    text = None if result is None else json.dumps(result, allow_nan=False, separators=(",", ":"))
+    return Completion(key, job.epoch, done.lease.claim_number, text)
 
 
 def _is_transient(error: Exception) -> bool:

@@ -10,7 +10,7 @@ from adapter.core.context import JobContext
 from adapter.core.hooks import end_of, tell_end
 from adapter.core.registry import Registry, TaskDefinition
 from adapter.domain.errors import InvalidPayloadError
-from adapter.store.claims import Ending
+from adapter.store.endings import Ending
 
 
 async def end_try(
@@ -30,5 +30,5 @@ async def end_try(
     except InvalidPayloadError:
         # The end of a job whose payload does not fit has to be told as well.
         payload = done.job.data
-    end = end_of(done.job, plan.status, done.outcome, definition.load_result)
+    end = end_of(context.job, plan.status, done.outcome, definition.load_result)
     await tell_end(hooks, payload, context, end, caller)

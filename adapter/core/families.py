@@ -57,7 +57,7 @@ class Families:
         self,
         parts: Parts,
         scheduler: Scheduler,
-        tries: Mapping[UUID, Any],
+        tries: Mapping[str, Any],
         stop: Callable[[Any, Stopped | Returned], object],
         on_change: Callable[[], object],
     ) -> None:
@@ -126,9 +126,10 @@ class Families:
 
     def end(self, job_id: UUID, outcome: Stopped | Returned) -> None:
         """Let a try end that waits; told once."""
-        if job_id in self._tries and job_id not in self._told:
+        current = self._tries.get(str(job_id))
+        if current is not None and job_id not in self._told:
             self._told.add(job_id)
-            self._stop(self._tries[job_id], outcome)
+            self._stop(current, outcome)
 
     def begin(self) -> None:
         """Let tries wait: the worker works."""

@@ -48,15 +48,21 @@ async def judge(
     caller: Caller,
 ) -> TryOutcome:
     """Return what an error comes to: by its own word, by ``catch_error``, by the task's classes, by the policy."""
+    hooks = definition.hooks
+    speaks_for_itself = isinstance(error, (JobControl, InvalidPayloadError))
+    for catch in hooks.catch_error if hooks is not None and not speaks_for_itself else ():
+        control = await _asked(catch, payload, context, error, caller)
+        if control is not None:
+            return _controlled(control, error)
+    return judge_alone(error, definition)
+
+
+def judge_alone(error: BaseException, definition: TaskDefinition[Any, Any]) -> TryOutcome:
+    """Return what an error comes to where nobody is asked."""
     if isinstance(error, JobControl):
         return _controlled(error, error)
     if isinstance(error, InvalidPayloadError):
         return Errored({"name": "InvalidPayloadError", "message": str(error)}, retryable=False, raised=error)
-    hooks = definition.hooks
-    for catch in hooks.catch_error if hooks is not None else ():
-        control = await _asked(catch, payload, context, error, caller)
-        if control is not None:
-            return _controlled(control, error)
     return _by_class(error, definition)
 
 

@@ -27,15 +27,20 @@ class MetadataWriter:
         self._clock = parts.clock
         self._dirty: dict[int, JobMetadata] = {}
         self._task: asyncio.Task[None] | None = None
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._wrote_at = -INTERVAL_S
+
+    def begin(self) -> None:
+        """Write on the running loop from now on; what is said may come from any thread."""
+        self._loop = asyncio.get_running_loop()
 
     def of(self, lease: Lease, job: Job) -> JobMetadata:
         """Return the metadata of a job this worker runs."""
         return JobMetadata(job, lease, self._heard)
 
     def _heard(self, metadata: JobMetadata) -> None:
-        self._loop.call_soon_threadsafe(self._mark, metadata)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._mark, metadata)
 
     def _mark(self, metadata: JobMetadata) -> None:
         self._dirty[id(metadata)] = metadata

@@ -29,6 +29,11 @@ class Observers:
         self._finished.append(observer)
 
     @property
+    def watch_starts(self) -> bool:
+        """Whether anybody wants to see the jobs that start."""
+        return bool(self._started)
+
+    @property
     def watch_ends(self) -> bool:
         """Whether anybody wants to see the jobs that ended."""
         return bool(self._finished)

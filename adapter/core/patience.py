@@ -14,6 +14,7 @@ from adapter.core.context import JobContext
 from adapter.core.countdown import Countdown
 from adapter.domain.job import Job
 from adapter.domain.outcome import Returned, Stopped, TimedOut, TryOutcome
+from adapter.store.claims import Claimed
 
 logger = logging.getLogger("adapter.worker")
 
@@ -28,13 +29,13 @@ class Interruptible(Protocol):
     """A try as far as this module is concerned."""
 
     @property
-    def job(self) -> Job:
+    def job(self) -> Job | Claimed:
         """What it is a try of."""
         ...
 
     @property
-    def context(self) -> JobContext:
-        """What its handler sees."""
+    def context(self) -> JobContext | None:
+        """What its handler sees, if it is given any."""
         ...
 
     @property
@@ -78,7 +79,8 @@ class Patience(Generic[T]):
 
     def _expire(self, current: T, outcome: TimedOut) -> None:
         # The task is canceled by its own timeout; one that swallows that can still look.
-        current.context.cancel()
+        if current.context is not None:
+            current.context.cancel()
         asyncio.get_running_loop().call_later(self._grace, self._leave, current, outcome)
 
     async def wait(self, tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -76,6 +76,11 @@ class TaskDefinition(Generic[P, R]):
         """The task's id."""
         return self.policy.id
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its handler sees nothing of a job but the payload, and nobody else looks on."""
+        return self.is_async and not self.takes_context and self.hooks is None
+
     @functools.cached_property
     def schema_hash(self) -> str:
         """A short hash of the payload's JSON schema, so that a fleet can tell whether it agrees."""
@@ -122,6 +127,19 @@ class TaskDefinition(Generic[P, R]):
             InvalidPayloadError: the stored data does not fit the schema (any more).
         """
         return self._validated(data)
+
+    def load_json(self, text: str | None) -> P:
+        """Return what the handler gets, from the JSON text of the stored payload (None: SQL null).
+
+        Raises:
+            InvalidPayloadError: as `load_payload`.
+        """
+        if text is None:
+            return self._validated(None)
+        try:
+            return self._payload.validate_json(text)
+        except ValidationError as error:
+            raise InvalidPayloadError(self.id, problems_of(error)) from None
 
     def _validated(self, payload: Any) -> Any:
         try:
@@ -293,6 +311,11 @@ class Registry:
     def runnable(self) -> dict[str, str]:
         """The tasks with a handler here, and the hash of their schemas."""
         return {each.id: each.schema_hash for each in self._tasks.values() if each.handler is not None}
+
+    @property
+    def plain(self) -> list[str]:
+        """The tasks of which a worker need not read the whole row."""
+        return [each.id for each in self._tasks.values() if each.is_plain]
 
 
 def policies_from_mapping(

@@ -11,13 +11,15 @@ from typing import Any
 
 from adapter.core.calling import Caller
 from adapter.core.context import JobContext
-from adapter.core.handler_errors import judge
+from adapter.core.handler_errors import judge, judge_alone
 from adapter.core.hooks import within
 from adapter.core.registry import TaskDefinition
 from adapter.domain.outcome import Returned, Succeeded, TimedOut, TryOutcome
+from adapter.store.claims import Claimed
 
 #: How long a job waits that this worker has no thread for: others shall have it.
 _ELSEWHERE = timedelta(seconds=5)
+_NOTHING = Succeeded(None)
 
 
 @dataclass(slots=True)
@@ -30,6 +32,24 @@ class Interruption:
         """Give the reason unless there is one."""
         if self.outcome is None:
             self.outcome = outcome
+
+
+async def run_plain(
+    definition: TaskDefinition[Any, Any], job: Claimed, interruption: Interruption
+) -> TryOutcome:
+    """Run an async handler that takes nothing but its payload, and has no hooks and no time limit.
+
+    What `run_try` does, without what such a handler cannot see.
+    """
+    handler: Callable[..., Any] | None = definition.handler
+    assert handler is not None
+    try:
+        result = await handler(definition.load_json(job.text))
+        return _NOTHING if result is None else Succeeded(definition.dump_result(result))
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+        return _stopped(error, interruption) or judge_alone(error, definition)
 
 
 async def run_try(

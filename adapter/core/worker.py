@@ -9,31 +9,28 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from adapter.core.calling import Caller
-from adapter.core.completion import Completer, Done
+from adapter.core.completion import Completer
 from adapter.core.context import JobContext
-from adapter.core.ending import end_try
-from adapter.core.families import Families
 from adapter.core.heartbeat import FENCE_AT, Heartbeat
+from adapter.core.look_ahead import LookAhead
 from adapter.core.metadata_writer import MetadataWriter
 from adapter.core.parts import Parts
-from adapter.core.patience import Patience
-from adapter.core.registry import TaskDefinition
-from adapter.core.runner import Interruption, run_try
 from adapter.core.scheduling import Scheduler
+from adapter.core.tries import Tries
 from adapter.core.worker_options import WorkerOptions
 from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
-from adapter.domain.outcome import Lease, Returned, Stopped, TryOutcome
+from adapter.domain.outcome import Lease
 from adapter.store import processes, upkeep
-from adapter.store.claims import claim, return_unknown
+from adapter.store.claims import Claimed, Cursors, claim
+from adapter.store.endings import return_unknown
 from adapter.store.limited_claims import claim_limited
+from adapter.store.own_connection import OwnConnection
 from adapter.store.wakeup import CANCEL, DISPATCH, FINISHED, FLAGS, INBOX
 
 logger = logging.getLogger("adapter.worker")
@@ -42,32 +39,6 @@ _POLL_S = 1.0
 _QUEUES_S = 5.0
 _ADVERTISE_S = 60.0
 _NOT_QUEUES = {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX}
-
-
-@dataclass(slots=True)
-class Try:
-    """A job in our hands."""
-
-    job: Job
-    lease: Lease
-    context: JobContext
-    interruption: Interruption = field(default_factory=Interruption)
-    task: asyncio.Task[None] | None = None
-    #: Whether the task has run at all: canceled before, it would end without an outcome.
-    has_begun: bool = False
-    stopped_at: float | None = None
-    #: What it came to, while the hooks of its end still run.
-    end: TryOutcome | None = None
-
-    def stop(self, outcome: Stopped | Returned) -> None:
-        """Ask the handler to end; ``outcome`` is what it then counts as."""
-        if self.end is not None and isinstance(outcome, Stopped):
-            # Too late to cancel it: what it came to is known.
-            return
-        self.interruption.set(outcome)
-        self.context.cancel()
-        if self.task is not None and self.has_begun:
-            self.task.cancel()
 
 
 class Worker:
@@ -89,35 +60,40 @@ class Worker:
         self._observers = parts.observers
         self._clock = parts.clock
         self._schedule = schedule
-        self._wake = asyncio.Event()
-        self._tries: dict[UUID, Try] = {}
-        self._completer = Completer(parts)
+        self._completer = Completer(parts, self._written)
         self._metadata = MetadataWriter(parts)
-        self._patience = Patience(options.cancel_grace, parts.observers.counts, self._abandon)
-        self._families = Families(parts, scheduler, self._tries, self._patience.stop, self._wake.set)
-        self._caller = self._make_caller()
+        self._tries = Tries(
+            parts,
+            options,
+            scheduler,
+            self._completer,
+            make_context=self._context,
+            on_room=self._on_room,
+        )
+        self._families = self._tries.families
+        self._connection = OwnConnection(parts.database, "claim")
+        self._cursors = Cursors()
+        self._ahead = LookAhead(options.prefetch)
+        self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._claims = 0
         self._free: list[str] = []
         self._limited: list[str] = []
+        self._at_limit = False
         self._queues_read_at = -_QUEUES_S
         self._advertised_at = -_ADVERTISE_S
         self._heartbeat: Heartbeat | None = None
         self._fenced = False
 
-    def _make_caller(self) -> Caller:
-        given = self.options
-        return Caller(given.threads, given.cancel_grace, given.hook_timeout, self._observers.counts)
-
     @property
     def problem(self) -> str | None:
         """What keeps this worker from taking every job, None when nothing does."""
-        return self._caller.problem
+        return self._tries.caller.problem
 
     @property
     def running(self) -> int:
         """How many tries are in our hands."""
-        return len(self._tries)
+        return len(self._tries.running)
 
     @property
     def state(self) -> str:
@@ -136,6 +112,7 @@ class Worker:
         if queues := topics - _NOT_QUEUES:
             if not queues <= {*self._free, *self._limited}:
                 self._queues_read_at = -_QUEUES_S
+            self._cursors.heard(self._clock.monotonic())
             self._wake.set()
 
     async def start(self) -> None:
@@ -143,7 +120,9 @@ class Worker:
         self._families.begin()
         if self._heartbeat is not None:
             # It fell and starts again; its threads ended with it.
-            self._caller = self._make_caller()
+            self._tries.caller = self._tries.make_caller()
+        self._connection.hold()
+        self._completer.connection.hold()
         await self._register()
         loop = asyncio.get_running_loop()
         self._heartbeat = Heartbeat(
@@ -179,15 +158,17 @@ class Worker:
             while not self._stopping.is_set():
                 self._wake.clear()
                 try:
-                    claimed = await self._fill()
+                    speed = self._ahead.measure(self._clock.monotonic(), self._tries.ended)
+                    full = await self._fill(speed)
                     wait = 0.1
                 except DatabaseUnavailableError as error:
                     logger.warning("cannot claim, trying again: %s", type(error).__name__)
                     await self._pause(wait)
                     wait = min(wait * 2, 5.0)
                     continue
-                if not claimed or self._room() == 0:
+                if not full or self._tries.room + self._ahead.most <= 0:
                     await self._pause(_POLL_S)
+                    self._tries.give_back_waiting(self.options.prefetch_age.total_seconds())
         finally:
             await self._finish()
 
@@ -200,10 +181,11 @@ class Worker:
         """Claim once, run what was claimed to its end, write it. Returns how many jobs that were."""
         if self._heartbeat is None:
             await self._register()
-        claimed = await self._fill()
+        before = self._tries.taken
+        await self._fill(0)
         await self._families.settled()
         await self._completer.flush()
-        return claimed
+        return self._tries.taken - before
 
     async def run_until_idle(self) -> int:
         """Run what is ready, heart beating, until nothing is or `stop`; returns how many jobs that were."""
@@ -217,43 +199,60 @@ class Worker:
             await self._finish()
         return done
 
-    def _room(self) -> int:
-        busy = len(self._tries) - len(self._families.suspended)
-        return 0 if self._is_held else self.options.concurrency - busy
-
     @property
     def _is_held(self) -> bool:
         """Whether nothing new may begin: others may take, or have taken, our jobs for a dead worker's."""
         return self._fenced or (self._heartbeat is not None and not self._heartbeat.may_start)
 
-    async def _fill(self) -> int:
-        """Claim what there is room for and start it."""
+    def _on_room(self) -> None:
+        """Claim more before nothing is left, but not for every single job that ends."""
+        waiting = len(self._tries.waiting)
+        if waiting:
+            if waiting * 2 <= self._ahead.most:
+                self._wake.set()
+        elif self._tries.room * 2 >= self.options.concurrency:
+            self._wake.set()
+
+    def _written(self) -> None:
+        """Outcomes are written: a limit may have room again."""
+        if self._at_limit:
+            self._wake.set()
+
+    async def _fill(self, ahead: int) -> bool:
+        """Claim what there is room for and start it; whether there may be more to claim at once."""
         await self._recover()
         await self._look_around()
-        room = self._room()
-        if room <= 0 or self._stopping.is_set():
-            return 0
+        room = self._tries.room
+        if room + ahead <= 0 or self._stopping.is_set() or self._is_held:
+            return False
         try:
-            return await self._claim(room)
+            return await self._claim(room, ahead)
         except DatabaseUnavailableError:
             # It may have been committed all the same: look for what we hold without knowing.
             self._queues_read_at = -_QUEUES_S
             raise
 
-    async def _claim(self, room: int) -> int:
+    async def _claim(self, room: int, ahead: int) -> bool:
         self._claims += 1
         lease, schema = Lease(self.id, self._claims), self._database.schema
-        begun = 0
-        async with self._database.connection() as conn:
+        plain = [] if self._observers.watch_starts else self._registry.plain
+        claimed: list[Claimed] = []
+        async with self._connection.lend() as conn:
             if self._free:
                 # A different queue is first each time, so that a busy one cannot starve the others.
                 turn = self._claims % len(self._free)
                 order = self._free[turn:] + self._free[:turn]
-                begun += self._begin(await claim(conn, schema, lease, order, room), lease)
-            if self._limited and begun < room:
-                claimed = await claim_limited(conn, schema, lease, self._limited, room - begun)
-                begun += self._begin(claimed, lease)
-        return begun
+                claimed = await claim(
+                    conn, schema, lease, order, room + ahead, plain=plain, cursors=self._cursors
+                )
+                self._begin(claimed)
+            if self._limited and len(claimed) < room:
+                more = await claim_limited(
+                    conn, schema, lease, self._limited, room - len(claimed), plain=plain
+                )
+                self._at_limit = bool(more)
+                self._begin(more)
+        return len(claimed) == room + ahead
 
     async def _look_around(self) -> None:
         """Refresh, now and then, which queues there are and what we say we can run."""
@@ -267,7 +266,7 @@ class Worker:
                 await processes.advertise(conn, schema, self.id, runnable)
                 await upkeep.admit(conn, schema, list(runnable))
                 self._advertised_at = now
-            known = [*self._tries, *self._completer.unwritten]
+            known = [*self._tries.keys, *self._completer.unwritten]
             if returned := await return_unknown(conn, schema, self.id, known):
                 logger.warning("%d jobs were ours without our knowing: given back", returned)
             found = await processes.queues(conn, schema)
@@ -281,80 +280,31 @@ class Worker:
         self._queues_read_at = -_QUEUES_S
         self._wake.set()
 
-    def _begin(self, jobs: Sequence[Job], lease: Lease) -> int:
+    def _begin(self, claimed: Sequence[Claimed]) -> None:
+        self._tries.take(claimed)
+        if self._is_held:
+            # We lost touch while we claimed: others may take the jobs before we notice.
+            self._drop_all("the worker lost its lease")
+
+    def _context(self, job: Job, lease: Lease) -> JobContext:
+        self._metadata.begin()
         make_metadata = functools.partial(self._metadata.of, lease)
         make_family = functools.partial(self._families.of, lease)
-        for job in jobs:
-            current = Try(job, lease, JobContext(job, self._schedule, make_metadata, make_family))
-            self._tries[job.id] = current
-            if self._is_held:
-                # We lost touch while we claimed: others may take the job before we notice.
-                current.stop(Returned("the worker lost its lease"))
-            current.task = asyncio.get_running_loop().create_task(
-                self._run(current, self._registry.find(job.type)), name=f"job {job.id}"
-            )
-        return len(jobs)
-
-    async def _run(self, current: Try, definition: TaskDefinition[Any, Any] | None) -> None:
-        current.has_begun = True
-        try:
-            if current.interruption.outcome is not None:
-                outcome = current.interruption.outcome
-            elif definition is None or definition.handler is None:
-                outcome = Returned("this worker has no handler for it", runnable=False)
-            elif current.job.cancel_requested:
-                outcome = Stopped("canceled")
-            else:
-                self._observers.started(current.job)
-                if current.job.max_duration is not None:
-                    current.context.countdown = self._patience.limit(current, current.job.max_duration)
-                outcome = await run_try(definition, current.context, current.interruption, self._caller)
-                if definition.hooks is not None and definition.hooks.watches_ends:
-                    current.end = outcome
-                    done = Done(current.job, current.lease, outcome)
-                    await end_try(done, definition, current.context, self._registry, self._caller)
-        except asyncio.CancelledError:
-            # Stopped before its handler was reached.
-            outcome = current.interruption.outcome or Returned("the worker was stopped")
-        finally:
-            is_abandoned = self._tries.get(current.job.id) is not current
-            if not is_abandoned:
-                del self._tries[current.job.id]
-            self._families.ended()
-            if self._room() * 2 >= self.options.concurrency or not self._tries:
-                self._wake.set()
-        if not is_abandoned:
-            await self._completer.put(Done(current.job, current.lease, outcome, current.context.close()))
-
-    def _abandon(self, current: Try, outcome: TryOutcome) -> bool:
-        """Let go of a try that does not end: its slot is free, and nothing it does counts. False: it has ended."""
-        if self._tries.get(current.job.id) is not current:
-            return False
-        del self._tries[current.job.id]
-        self._completer.take(Done(current.job, current.lease, outcome, current.context.close()))
-        self._families.ended()
-        self._wake.set()
-        return True
+        return JobContext(job, self._schedule, make_metadata, make_family)
 
     def cancel_tries(self, job_ids: Sequence[UUID]) -> None:
         """Stop these jobs: somebody canceled them. Said with every beat, it interrupts once per grace."""
-        now, grace = self._clock.monotonic(), self.options.grace.total_seconds()
-        for job_id in job_ids:
-            current = self._tries.get(job_id)
-            if current is not None and (current.stopped_at is None or now - current.stopped_at >= grace):
-                current.stopped_at = now
-                self._patience.stop(current, Stopped("canceled"))
+        self._tries.cancel(job_ids, self._clock.monotonic(), self.options.grace.total_seconds())
 
     def _fence(self) -> None:
         """Let go of everything: others may take our jobs any moment now."""
         self._fenced = True
         self._observers.counts["lease_lost"] += 1
-        logger.error("the worker lost its lease and stops %d tries", len(self._tries))
+        logger.error("the worker lost its lease and stops %d tries", self.running)
         self._drop_all("the worker lost its lease")
 
     def _drop_all(self, why: str) -> None:
-        for current in list(self._tries.values()):
-            self._patience.stop(current, Returned(why))
+        self._tries.drop_all(why)
 
     async def _recover(self) -> None:
         """Come back after a fence, once a heartbeat gets through again, as the same process."""
@@ -362,7 +312,7 @@ class Worker:
             return
         await self._register()
         self._heartbeat.hurry()
-        if self._heartbeat.age < self.options.lease.total_seconds() * FENCE_AT and not self._tries:
+        if self._heartbeat.age < self.options.lease.total_seconds() * FENCE_AT and not self._tries.keys:
             self._fenced = False
 
     def stop(self) -> None:
@@ -377,22 +327,24 @@ class Worker:
 
     async def _finish(self) -> None:
         """Let tries end within the grace, give the rest back unspent, and be forgotten."""
+        self._tries.give_back_waiting()
         self._families.let_go()
-        tasks = [each.task for each in self._tries.values() if each.task is not None]
-        if tasks:
+        if tasks := self._tries.tasks:
             _, late = await asyncio.wait(tasks, timeout=self.options.grace.total_seconds())
             if late:
                 self._drop_all("the worker was stopped")
-                await self._patience.wait(late)
+                await self._tries.patience.wait(late)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
                 await self._completer.flush()
         if self._heartbeat is not None:
             await asyncio.to_thread(self._heartbeat.stop)
         with contextlib.suppress(DatabaseUnavailableError):
-            async with self._database.connection() as conn:
+            async with self._connection.lend() as conn:
                 # Without its row a worker counts as dead at once.
-                if not self._tries and not self._completer.unwritten:
+                if not self._tries.keys and not self._completer.unwritten:
                     await processes.retire(conn, self._database.schema, self.id)
-        self._caller.shutdown()
+        await self._connection.close()
+        await self._completer.connection.close()
+        self._tries.caller.shutdown()
         logger.info("worker stopped", extra={"worker": str(self.id)})

@@ -14,10 +14,14 @@ class WorkerOptions:
 
     ``queues`` empty: all there are. ``grace``: how long a stop waits for tries. ``hook_timeout``: how long
     one call of a hook may take. ``cancel_grace``: how long a handler that was told to stop has to end before
-    it is left behind.
+    it is left behind. ``prefetch``: how many jobs beyond ``concurrency`` it holds at most while its handlers are
+    quick (a fifth of a second's work); what it has held for ``prefetch_age`` goes back. Queues with limits are
+    not prefetched.
     """
 
     concurrency: int = 50
+    prefetch: int = 500
+    prefetch_age: timedelta = timedelta(seconds=2)
     threads: int = 32
     lease: timedelta = timedelta(seconds=30)
     grace: timedelta = timedelta(seconds=25)

@@ -76,11 +76,15 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The try gives the job back unspent: a graceful stop, no handler here, or no thread for ``delay``."""
+    """The try gives the job back unspent: a graceful stop, no handler here, or no thread for ``delay``.
+
+    ``unbegun``: no user code ran, so the job counts as not started.
+    """
 
     reason: str
     runnable: bool = True
     delay: timedelta | None = None
+    unbegun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

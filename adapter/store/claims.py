@@ -1,45 +1,54 @@
-"""What local workers do to rows: claim, finish, retry, give back.
+"""How local workers take jobs: batched, from the head of each queue, fenced from the first moment.
 
-Every write names its holder (id, epoch, worker, claim number) in the WHERE. A write of somebody who
-lost the job changes nothing.
+A claim gives each job a holder (worker and claim number). Every later write names that holder, so somebody
+who lost a job changes nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
-from adapter.domain.job import Job, JobStatus
-from adapter.domain.outcome import Lease
-from adapter.store.database import FLUSHED, Connection, Schema, fetch
-from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS
-from adapter.store.rows import job_from_row
+from psycopg.rows import tuple_row
 
-#: What a claim does to the rows of ``picked``, and what it returns of them.
+from adapter.domain.job import Job
+from adapter.domain.outcome import Lease
+from adapter.store.database import FLUSHED, Connection, Schema
+from adapter.store.rows import job_from_json
+
+#: Takes the rows at ``place`` of ``picked``, which are locked. What a worker needs of any job comes as
+#: columns; the whole row only where somebody will look at it, since turning fifty columns into text and
+#: back costs more than all the rest of a claim.
 TAKE: LiteralString = (
     """
 UPDATE {s}.worker_jobs_open o SET
   status = 'EXECUTING', waiting_for = NULL, attempt = attempt + 1, started = COALESCE(started, now()),
   deadline = now() + max_duration,
   worker_id = %(worker_id)s, claim_number = %(claim_number)s, tag_held = false, updated_at = now()
-FROM picked WHERE o.id = picked.id AND """
+WHERE o.ctid = ANY(ARRAY(SELECT place FROM picked)) AND """
     + FLUSHED
-    + " RETURNING o.*"
+    + """
+RETURNING o.id::text, o.type, o.data::text, o.epoch, o.attempt, o.max_attempts, -o.priority, o.seq, o.queue,
+  CASE WHEN o.type = ANY(%(plain)s::text[]) AND NOT o.cancel_requested
+    AND num_nonnulls(o.retry, o.max_duration, o.parent_id, o.extra) = 0
+    THEN NULL ELSE row_to_json(o)::text END,
+  extract(epoch FROM o.max_duration)::float8"""
 )
 
-#: Lateral per queue, so that each reads the head of its own index range and stops early. Whether a
+#: Lateral per queue, so that each reads its own index range from its cursor on and stops early. Whether a
 #: queue is still open to all is asked here: a worker's own list of queues is seconds old.
 _CLAIM: LiteralString = (
     """
 WITH picked AS MATERIALIZED (
-  SELECT j.id FROM unnest(%(queues)s::text[]) AS q(name)
+  SELECT j.place FROM unnest(%(queues)s::text[], %(after_priority)s::int[], %(after_seq)s::bigint[])
+    AS q(name, after_priority, after_seq)
   CROSS JOIN LATERAL (
-    SELECT id FROM {s}.worker_jobs_open
+    SELECT ctid AS place FROM {s}.worker_jobs_open
     WHERE status = 'QUEUED' AND executor = 'local' AND queue = q.name
+      AND ((-priority), seq) > (q.after_priority, q.after_seq)
       AND COALESCE((SELECT k.paused_at IS NULL AND NOT k.limited
         FROM {s}.job_queues k WHERE k.name = q.name), true)
     ORDER BY (-priority), seq LIMIT %(room)s FOR UPDATE SKIP LOCKED) AS j
@@ -48,178 +57,165 @@ WITH picked AS MATERIALIZED (
     + TAKE
 )
 
+#: How seldom news make a claim look from the head of its queues again, in seconds.
+_URGENT_S = 0.1
+
+#: A place in a queue's order before all others.
+START = (-(2**31), 0)
+
+
+class Claimed:
+    """A job in a worker's hands: the essentials as they came, the rest when somebody asks."""
+
+    __slots__ = (
+        "_job",
+        "attempt",
+        "epoch",
+        "key",
+        "lease",
+        "max_attempts",
+        "max_duration",
+        "place",
+        "queue",
+        "row",
+        "text",
+        "type",
+    )
+
+    def __init__(self, columns: Sequence[Any], lease: Lease) -> None:
+        #: The job's id as text, its payload as JSON text (None: SQL null), the row as JSON text or None.
+        self.key: str
+        self.text: str | None
+        self.row: str | None
+        (
+            self.key,
+            self.type,
+            self.text,
+            self.epoch,
+            self.attempt,
+            self.max_attempts,
+            priority,
+            seq,
+            self.queue,
+            self.row,
+            #: The longest a try may run, in seconds.
+            self.max_duration,
+        ) = columns
+        #: Where it stood in its queue's order.
+        self.place: tuple[int, int] = (priority, seq)
+        self.lease = lease
+        self._job: Job | None = None
+
+    @property
+    def id(self) -> UUID:
+        """The job's id."""
+        return UUID(self.key)
+
+    @property
+    def data(self) -> Any:
+        """The payload."""
+        return None if self.text is None else json.loads(self.text)
+
+    @property
+    def job(self) -> Job:
+        """The job as it was claimed; only of one that was claimed whole."""
+        if self._job is None:
+            if self.row is None:
+                msg = f"job {self.key} was claimed as a plain one"
+                raise RuntimeError(msg)
+            longest = None if self.max_duration is None else timedelta(seconds=self.max_duration)
+            self._job = job_from_json(self.row, max_duration=longest)
+        return self._job
+
+    @property
+    def retry(self) -> None:
+        """Its own retry policy; a plain job has none."""
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What has no column of its own; nothing of a plain job."""
+        return {}
+
+
+class Cursors:
+    """Where each queue's claims have got to, so that the next one does not walk over what they left behind.
+
+    Without it a snapshot that somebody holds open makes every claim read every row that was ever claimed.
+    Whoever hears of a new job, claims less than there was room for, or waited for long starts from the head.
+    """
+
+    def __init__(self) -> None:
+        self._after: dict[str, tuple[int, int]] = {}
+        self._reset_at = 0.0
+
+    def after(self, queue: str) -> tuple[int, int]:
+        """Return the place after which to look."""
+        return self._after.get(queue, START)
+
+    def moved(self, claimed: Sequence[Claimed]) -> None:
+        """Remember the last place of what was claimed."""
+        for job in claimed:
+            if job.place > self._after.get(job.queue, START):
+                self._after[job.queue] = job.place
+
+    def heard(self, now: float) -> None:
+        """Something became ready, which may be more urgent. Not for each: that would cost what cursors save."""
+        if now - self._reset_at >= _URGENT_S:
+            self._reset_at = now
+            self.reset()
+
+    def reset(self) -> None:
+        """Look from the head of every queue again."""
+        self._after.clear()
+
 
 async def claim(
-    conn: Connection, schema: Schema, lease: Lease, queues: Sequence[str], room: int
-) -> list[Job]:
-    """Take up to ``room`` ready jobs of queues without a limit, in one statement."""
-    parameters = holder(lease) | {"queues": list(queues), "room": room}
-    return [job_from_row(row) for row in await fetch(conn, schema, _CLAIM, parameters)]
+    conn: Connection,
+    schema: Schema,
+    lease: Lease,
+    queues: Sequence[str],
+    room: int,
+    *,
+    plain: Sequence[str] = (),
+    cursors: Cursors | None = None,
+) -> list[Claimed]:
+    """Take up to ``room`` ready jobs of queues without a limit, in one statement and in their order.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """A try that ends its job."""
-
-    job_id: UUID
-    epoch: int
-    lease: Lease
-    status: JobStatus
-    result: Any = None
-    error: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivingBack:
-    """A try that leaves its job open: retried or snoozed until ``delay`` is over or ``at``, or returned.
-
-    ``kind`` is the event it leaves; ``snoozed`` is counted on the row.
+    ``plain``: tasks of which nobody looks at more than the payload. ``cursors`` is moved on.
     """
-
-    job_id: UUID
-    epoch: int
-    lease: Lease
-    kind: str
-    error: dict[str, Any] | None = None
-    delay: timedelta | None = None
-    at: datetime | None = None
-    reason: str | None = None
-    unspent: bool = False
-    waits_for_executor: bool = False
-
-
-_GIVEN: LiteralString = """
-WITH want AS MATERIALIZED (
-  SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(
-    id uuid, epoch int, worker_id uuid, claim_number bigint, new_status text, new_result jsonb, new_error jsonb,
-    kind text, delay interval, at timestamptz, reason text, unspent boolean, waits boolean)
-), held AS MATERIALIZED (
-  SELECT o.id FROM {s}.worker_jobs_open o JOIN want w USING (id)
-  WHERE o.epoch = w.epoch AND o.worker_id = w.worker_id AND o.claim_number = w.claim_number
-    AND (o.status = 'EXECUTING' OR o.waiting_for = 'children')
-  ORDER BY o.id FOR UPDATE OF o
-)"""
-
-_END: LiteralString = (
-    _GIVEN
-    + """, gone AS (
-  DELETE FROM {s}.worker_jobs_open o USING held WHERE o.id = held.id RETURNING o.*
-), given AS (
-  SELECT gone.*, w.new_status, w.new_result, w.new_error, w.new_status = 'CANCELED' AS new_cancel, """
-    + AS_IT_WAS
-    + """ FROM gone JOIN want w USING (id)
-  WHERE w.epoch = gone.epoch AND w.worker_id = gone.worker_id AND w.claim_number = gone.claim_number
-), """
-    + RELEASE_KEYS
-    + FINISHED_COLUMNS
-)
-_FINISH: LiteralString = _END + " RETURNING *"
-_FINISH_UNSEEN: LiteralString = _END + " RETURNING id"
-
-_GIVE_BACK: LiteralString = (
-    _GIVEN
-    + """, back AS (
-  UPDATE {s}.worker_jobs_open o SET
-    status = CASE WHEN w.waits OR o.waiting_for = 'children' AND w.kind = 'returned' THEN 'WAITING' WHEN COALESCE(w.at, now() + w.delay) > now() THEN 'DELAYED'
-      ELSE 'QUEUED' END,
-    waiting_for = CASE WHEN w.waits THEN 'executor' WHEN w.kind = 'returned' THEN o.waiting_for END,
-    awaiting = CASE WHEN w.kind = 'returned' THEN o.awaiting END,
-    due = CASE WHEN COALESCE(w.at, now() + w.delay) > now() THEN COALESCE(w.at, now() + w.delay) ELSE o.due END,
-    attempt = o.attempt - w.unspent::int,
-    -- Without a handler nothing began, so its time to live still counts.
-    started = CASE WHEN w.waits AND o.attempt = 1 THEN NULL ELSE o.started END,
-    error = COALESCE(w.new_error, o.error), deadline = NULL,
-    extra = CASE WHEN w.kind = 'snoozed' THEN COALESCE(o.extra, '{}')
-      || jsonb_build_object('snoozes', COALESCE((o.extra ->> 'snoozes')::int, 0) + 1) ELSE o.extra END,
-    seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
-  FROM held JOIN want w USING (id)
-  WHERE o.id = held.id AND NOT o.cancel_requested
-    AND o.epoch = w.epoch AND o.worker_id = w.worker_id AND o.claim_number = w.claim_number
-  RETURNING o.id, o.epoch, o.queue, o.extra, w.kind, w.new_error, w.delay, w.at, w.reason
-), noted AS (
-  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
-  SELECT id, epoch, kind, jsonb_strip_nulls(jsonb_build_object(
-    'error', new_error -> 'name', 'delay_s', extract(epoch FROM delay), 'at', at, 'reason', reason,
-    'count', CASE WHEN kind = 'snoozed' THEN extra -> 'snoozes' END)) FROM back
-)
-SELECT id, queue FROM back
-"""
-)
-
-
-#: What a worker holds without knowing it: the reply to its claim was lost, so no handler began.
-_RETURN_UNKNOWN: LiteralString = """
-WITH lost AS MATERIALIZED (
-  SELECT id FROM {s}.worker_jobs_open
-  WHERE worker_id = %(worker_id)s AND status = 'EXECUTING' AND executor = 'local' AND id <> ALL(%(known)s::uuid[])
-  ORDER BY id FOR UPDATE
-), back AS (
-  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', attempt = o.attempt - 1, deadline = NULL, started = CASE WHEN o.attempt > 1 THEN o.started END,
-    seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
-  FROM lost WHERE o.id = lost.id RETURNING o.id, o.epoch
-)
-INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
-SELECT id, epoch, 'returned', '{"why": "the reply to its claim was lost"}' FROM back RETURNING job_id
-"""
-
-
-async def return_unknown(conn: Connection, schema: Schema, worker_id: UUID, known: Sequence[UUID]) -> int:
-    """Give back unspent what the worker holds beside ``known``; returns how many that were."""
-    return len(await fetch(conn, schema, _RETURN_UNKNOWN, {"worker_id": worker_id, "known": list(known)}))
-
-
-async def finish(conn: Connection, schema: Schema, endings: Sequence[Ending]) -> list[Job]:
-    """End jobs in one statement; returns those that were ended, as finished."""
-    return [job_from_row(row) for row in await fetch(conn, schema, _FINISH, _endings(endings))]
-
-
-async def finish_unseen(conn: Connection, schema: Schema, endings: Sequence[Ending]) -> int:
-    """Do what `finish` does, for a caller who need not see the rows; returns how many were ended."""
-    return len(await fetch(conn, schema, _FINISH_UNSEEN, _endings(endings)))
-
-
-def _endings(endings: Sequence[Ending]) -> dict[str, Any]:
-    rows = [
-        {"new_status": each.status.value, "new_result": each.result, "new_error": each.error} | _key(each)
-        for each in endings
-    ]
-    return {"rows": _dump(rows)}
-
-
-async def give_back(conn: Connection, schema: Schema, tries: Sequence[GivingBack]) -> dict[UUID, str]:
-    """Retry or return jobs in one statement; returns the queue of each that was given back.
-
-    A job that somebody wants canceled is not given back.
-    """
-    rows = [
-        {
-            "kind": each.kind,
-            "new_error": each.error,
-            "delay": f"{each.delay.total_seconds():.6f} seconds" if each.delay else None,
-            "at": each.at.isoformat() if each.at else None,
-            "reason": each.reason,
-            "unspent": each.unspent,
-            "waits": each.waits_for_executor,
-        }
-        | _key(each)
-        for each in tries
-    ]
-    return {row["id"]: row["queue"] for row in await fetch(conn, schema, _GIVE_BACK, {"rows": _dump(rows)})}
-
-
-def holder(lease: Lease) -> dict[str, Any]:
-    """Return the parameters of `TAKE`."""
-    return {"worker_id": lease.worker_id, "claim_number": lease.claim_number}
-
-
-def _key(each: Ending | GivingBack) -> dict[str, Any]:
-    return {
-        "id": str(each.job_id),
-        "epoch": each.epoch,
-        "worker_id": str(each.lease.worker_id),
-        "claim_number": each.lease.claim_number,
+    after = [cursors.after(queue) if cursors is not None else START for queue in queues]
+    parameters = holder(lease, plain) | {
+        "queues": list(queues),
+        "room": room,
+        "after_priority": [place[0] for place in after],
+        "after_seq": [place[1] for place in after],
     }
+    claimed = await take(conn, schema, _CLAIM, parameters, lease)
+    if cursors is not None:
+        if len(claimed) < room:
+            cursors.reset()
+        else:
+            cursors.moved(claimed)
+    return claimed
 
 
-def _dump(rows: list[dict[str, Any]]) -> str:
-    return json.dumps(rows, allow_nan=False, separators=(",", ":"))
+async def take(
+    conn: Connection, schema: Schema, template: LiteralString, parameters: dict[str, Any], lease: Lease
+) -> list[Claimed]:
+    """Run a claiming statement that ends in `TAKE`."""
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(schema.sql(template), parameters)
+        rows = await cursor.fetchall()
+    claimed = [Claimed(row, lease) for row in rows]
+    # An UPDATE returns its rows as they lie on disk.
+    claimed.sort(key=_place)
+    return claimed
+
+
+def _place(job: Claimed) -> tuple[int, int]:
+    return job.place
+
+
+def holder(lease: Lease, plain: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the parameters of `TAKE`."""
+    return {"worker_id": lease.worker_id, "claim_number": lease.claim_number, "plain": list(plain)}

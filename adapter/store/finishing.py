@@ -1,7 +1,7 @@
 """The one statement that ends jobs: out of the open table, into the finished one, keys released.
 
 Every ending statement has a CTE ``given`` with the deleted open rows and their ``new_*`` columns; the
-pieces here do the rest. A finished row is kept at least as long as its idempotency key is held.
+pieces here do the rest (`USUAL_END` is a CTE, part of `RELEASE_KEYS`). A finished row is kept at least as long as its idempotency key is held.
 """
 
 from __future__ import annotations
@@ -18,15 +18,27 @@ AS_IT_WAS: LiteralString = """started AS new_started, attempt AS new_attempt, su
   remote_run_id AS new_run_id, remote_attempt AS new_remote_attempt, remote_status AS new_remote_status,
   false AS new_orphaned"""
 
+#: Until when a job is kept that says nothing of it, and with which partition it goes: the same for all rows
+#: of a statement, so it is looked up once.
+USUAL_END: LiteralString = """usual AS MATERIALIZED (
+  SELECT week.later AS until, (SELECT min(p.day) FROM {s}.finished_partitions p
+    WHERE p.day > (week.later AT TIME ZONE 'UTC')::date OR p.day = '9999-12-31') AS day
+  FROM (SELECT now() + interval '7 days' AS later) AS week
+)"""
+
 #: Releases the idempotency key of a failed-like end (Trigger.dev's rule) while it is still this job's.
-RELEASE_KEYS: LiteralString = """released AS (
+RELEASE_KEYS: LiteralString = (
+    USUAL_END
+    + """, released AS (
   DELETE FROM {s}.job_keys k USING given g
   WHERE g.idempotency_key IS NOT NULL AND k.task = g.type AND k.key = 'key:' || g.idempotency_key
     AND k.job_id = g.id AND NOT g.new_orphaned
     AND g.new_status IN ('FAILED', 'CRASHED', 'SYSTEM_FAILURE', 'TIMED_OUT', 'EXPIRED')
 )"""
+)
 
 _REMOVE_AT: LiteralString = """CASE
+    WHEN NOT g.persistent AND g.keep_for IS NULL AND g.idempotency_key IS NULL THEN usual.until
     WHEN g.persistent AND g.keep_for IS NULL THEN NULL
     ELSE greatest(now() + COALESCE(g.keep_for, interval '7 days'),
       (SELECT k.expires_at FROM {s}.job_keys k WHERE g.idempotency_key IS NOT NULL
@@ -45,9 +57,9 @@ SELECT """
     + """, new_status, new_status = 'COMPLETED', new_result, new_error,
   cancel_requested OR new_cancel, new_started, new_attempt, new_submit_state, new_run_id, new_remote_attempt,
   new_remote_status, new_orphaned, now(), now(), kept.until,
-  (SELECT min(p.day) FROM {s}.finished_partitions p
-    WHERE p.day > (kept.until AT TIME ZONE 'UTC')::date OR p.day = '9999-12-31')
-FROM given g CROSS JOIN LATERAL (SELECT """
+  CASE WHEN kept.until = usual.until THEN usual.day ELSE (SELECT min(p.day) FROM {s}.finished_partitions p
+    WHERE p.day > (kept.until AT TIME ZONE 'UTC')::date OR p.day = '9999-12-31') END
+FROM given g CROSS JOIN usual CROSS JOIN LATERAL (SELECT """
     + _REMOVE_AT
     + """ AS until) AS kept"""
 )

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import LiteralString
 
-from adapter.domain.job import Job
 from adapter.domain.outcome import Lease
-from adapter.store.claims import TAKE, holder
+from adapter.store.claims import TAKE, Claimed, holder, take
 from adapter.store.database import Connection, Schema, fetch
-from adapter.store.rows import job_from_row
 
 #: What one claim looks at, at most: keys with ready jobs, keys that have something to give, and jobs among
 #: which it looks for those without a key. The next claim goes on behind them.
@@ -51,7 +49,7 @@ ORDER BY array_position(%(queues)s::text[], q.name) LIMIT """
 _CLAIM_LIMITED: LiteralString = (
     """
 WITH taken AS MATERIALIZED (
-  SELECT j.id FROM unnest(%(queues)s::text[]) AS asked(name)
+  SELECT j.place FROM unnest(%(queues)s::text[]) AS asked(name)
   JOIN {s}.job_queues q ON q.name = asked.name
   CROSS JOIN LATERAL (
     SELECT count(*) AS running FROM {s}.worker_jobs_open
@@ -59,14 +57,14 @@ WITH taken AS MATERIALIZED (
     + _RUNNING
     + """ AND queue = q.name AND (concurrency_key IS NULL OR q.limits ->> 'key_limit' IS NOT NULL)) AS r
   CROSS JOIN LATERAL (
-    SELECT id FROM {s}.worker_jobs_open
+    SELECT ctid AS place FROM {s}.worker_jobs_open
     WHERE """
     + _READY
     + """ AND queue = q.name AND concurrency_key IS NULL
     ORDER BY (-priority), seq LIMIT greatest(least(%(room)s, (q.limits ->> 'concurrency_limit')::int - r.running), 0)
     FOR UPDATE SKIP LOCKED) AS j
   LIMIT %(room)s
-), picked AS (SELECT unnest(ARRAY(SELECT id FROM taken)) AS id)"""
+), picked AS (SELECT place FROM taken)"""
     + TAKE
 )
 
@@ -169,8 +167,8 @@ _CANDIDATES: LiteralString = (
     SELECT id, turn, (SELECT unkeyed FROM running) + row_number() OVER (ORDER BY turn, seq), seq FROM bare) AS all_of_them
   ORDER BY turn, load, seq LIMIT (SELECT room FROM budget)
 ), picked AS MATERIALIZED (
-  SELECT j.id, j.key FROM unnest(ARRAY(SELECT id FROM chosen)) AS c(id) CROSS JOIN LATERAL (
-    SELECT id, concurrency_key AS key FROM {s}.worker_jobs_open WHERE id = c.id AND """
+  SELECT j.place, j.key FROM unnest(ARRAY(SELECT id FROM chosen)) AS c(id) CROSS JOIN LATERAL (
+    SELECT ctid AS place, concurrency_key AS key FROM {s}.worker_jobs_open WHERE id = c.id AND """
     + _READY
     + """ FOR UPDATE SKIP LOCKED) AS j
 ), """
@@ -226,25 +224,29 @@ _CLAIM_WALKING: LiteralString = _QUEUE + _ROOM + _WALK + _CANDIDATES + _NOTED + 
 
 
 async def claim_limited(
-    conn: Connection, schema: Schema, lease: Lease, queues: Sequence[str], room: int
-) -> list[Job]:
+    conn: Connection,
+    schema: Schema,
+    lease: Lease,
+    queues: Sequence[str],
+    room: int,
+    *,
+    plain: Sequence[str] = (),
+) -> list[Claimed]:
     """Take up to ``room`` ready jobs of queues that have a limit; exact across all processes.
 
-    A different queue is first in each claim of a lease's worker.
+    A different queue is first in each claim of a lease's worker. ``plain`` as for `claim`.
     """
     turn = lease.claim_number % max(len(queues), 1)
     wanted = {"queues": [*queues[turn:], *queues[:turn]]}
     async with conn.transaction():
         locked = await fetch(conn, schema, _LOCK_QUEUES, wanted)
-        claimed: list[Job] = []
-        plain = [row["name"] for row in locked if not row["walks"]]
-        if plain:
-            parameters = holder(lease) | {"queues": plain, "room": room}
-            claimed += [job_from_row(row) for row in await fetch(conn, schema, _CLAIM_LIMITED, parameters)]
+        claimed: list[Claimed] = []
+        simple = [row["name"] for row in locked if not row["walks"]]
+        if simple:
+            parameters = holder(lease, plain) | {"queues": simple, "room": room}
+            claimed += await take(conn, schema, _CLAIM_LIMITED, parameters, lease)
         for row in locked:
             if row["walks"] and len(claimed) < room:
-                parameters = holder(lease) | {"queue": row["name"], "room": room - len(claimed)}
-                claimed += [
-                    job_from_row(row) for row in await fetch(conn, schema, _CLAIM_WALKING, parameters)
-                ]
+                parameters = holder(lease, plain) | {"queue": row["name"], "room": room - len(claimed)}
+                claimed += await take(conn, schema, _CLAIM_WALKING, parameters, lease)
         return claimed

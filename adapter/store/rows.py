@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from adapter.domain.job import Job, JobStatus, NewJob, SubmitState, WaitingFor
+
+_IDS = ("id", "schedule_id", "parent_id", "root_id", "batch_id")
+_MOMENTS = ("created_at", "updated_at", "due", "expires_at", "started", "last_synced_at")
 
 
 def job_from_row(row: Mapping[str, Any]) -> Job:
@@ -60,6 +63,17 @@ def job_from_row(row: Mapping[str, Any]) -> Job:
         last_synced_at=row["last_synced_at"],
         extra=row["extra"] or {},
     )
+
+
+def job_from_json(text: str, *, max_duration: timedelta | None) -> Job:
+    """Return the job of a row that came as JSON text, in which an interval has no one spelling."""
+    row: dict[str, Any] = json.loads(text)
+    for name in _IDS:
+        row[name] = UUID(row[name]) if row[name] is not None else None
+    for name in _MOMENTS:
+        row[name] = datetime.fromisoformat(row[name]) if row[name] is not None else None
+    row["max_duration"] = max_duration
+    return job_from_row(row)
 
 
 class Written:

@@ -231,7 +231,9 @@ async def test_what_is_no_metadata_is_refused_and_loses_nothing(database_url: st
     async with playing(database_url, talking) as (rig, _):
         job = await rig.adapter.schedule_job("silent", metadata={"word": "x"})
         lease, (claimed,) = await rig.claim()
-        metadata = MetadataWriter(rig.adapter._parts).of(lease, claimed)
+        writer = MetadataWriter(rig.adapter._parts)
+        writer.begin()
+        metadata = writer.of(lease, claimed.job)
         metadata.set("kept", [1])
         refused: list[tuple[str, Callable[[], object]]] = [
             ("JSON has no nan", lambda: metadata.set("n", float("nan"))),
@@ -246,7 +248,7 @@ async def test_what_is_no_metadata_is_refused_and_loses_nothing(database_url: st
             with pytest.raises(InvalidArgumentError, match=message):
                 call()
         for fraction in (-0.1, 1.1, float("nan")):
-            context = Context(claimed, None, lambda _: metadata)
+            context = Context(claimed.job, None, lambda _: metadata)
             with pytest.raises(InvalidArgumentError, match="from 0 to 1"):
                 context.progress(fraction)
         got = metadata.get("kept")
@@ -259,7 +261,8 @@ async def test_what_is_no_metadata_is_refused_and_loses_nothing(database_url: st
 
 async def test_a_context_says_what_a_handler_needs_to_know(rig: Rig) -> None:
     await rig.adapter.schedule_job("echo", max_duration=timedelta(minutes=1), max_attempts=5)
-    _, (job,) = await rig.claim()
+    _, (claimed,) = await rig.claim()
+    job = claimed.job
     ctx = Context(job)
     assert (ctx.attempt, ctx.max_attempts, ctx.job) == (1, 5, job)
     assert ctx.deadline == job.updated_at + timedelta(minutes=1)

@@ -13,8 +13,7 @@ from adapter.domain.clock import SystemClock
 from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
 from adapter.executors.trigger_dev import TriggerDev
-from adapter.store import claims, limited_claims
-from adapter.store.database import Connection
+from adapter.store import claims, endings, limited_claims
 from tests.fakes.clock import ManualClock
 from tests.fakes.trigger_dev import FakeTriggerDev
 from tests.rig import Rig, rigged, trigger_executor
@@ -144,8 +143,8 @@ async def test_jobs_whose_claim_got_no_reply_are_found_again_by_their_own_worker
     worker = rig.worker()
     real = claims.claim
 
-    async def claims_and_loses_the_reply(*arguments: Any) -> list[Job]:
-        await real(*arguments)
+    async def claims_and_loses_the_reply(*arguments: Any, **options: Any) -> list[Job]:
+        await real(*arguments, **options)
         raise psycopg.OperationalError("the connection was cut after the commit")
 
     monkeypatch.setattr("adapter.core.worker.claim", claims_and_loses_the_reply)
@@ -179,7 +178,7 @@ async def test_jobs_of_a_first_claim_survive_the_failure_of_the_second(
         job = await rig.adapter.schedule_job("free", 1)
         worker = rig.worker()
 
-        async def fails(*_arguments: Any) -> list[Job]:
+        async def fails(*_arguments: Any, **_options: Any) -> list[Job]:
             raise psycopg.OperationalError("cut")
 
         real = limited_claims.claim_limited
@@ -197,19 +196,20 @@ async def test_a_row_postgresql_refuses_and_a_lost_connection_together_keep_ever
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [await rig.adapter.schedule_job("echo", n) for n in range(3)]
-    real = claims.finish
+    real = endings.complete
     refusals: list[Exception] = [
         psycopg.errors.UntranslatableCharacter("poison"),
         psycopg.OperationalError("cut in the middle of it"),
     ]
 
-    async def refuses(conn: Connection, schema: Any, endings: Any) -> list[Job]:
+    async def refuses(*given: Any) -> int:
         if refusals:
             raise refusals.pop(0)
-        return await real(conn, schema, endings)
+        return await real(*given)
 
-    monkeypatch.setattr("adapter.core.completion.finish", refuses)
+    monkeypatch.setattr("adapter.core.completion.complete", refuses)
     await rig.work()
+    assert refusals == []
     assert [await rig.status(job.id) for job in jobs] == ["COMPLETED"] * 3
 
 

@@ -9,7 +9,7 @@ import pytest
 from adapter import Adapter, JobStatus
 from adapter.domain.errors import JobStateError
 from adapter.domain.outcome import Applied, Authority, RemoteReport
-from adapter.store import claims
+from adapter.store import endings
 from tests.rig import Rig, new_id, rigged, usual_tasks
 
 
@@ -273,8 +273,8 @@ async def test_a_rescued_try_that_comes_back_to_life_cannot_finish(rig: Rig) -> 
     await rig.set(job.id, "status = 'QUEUED', worker_id = NULL, claim_number = NULL")
     await rig.claim()
     async with rig.adapter.database.connection() as conn:
-        ended = await claims.finish(
-            conn, rig.schema, [claims.Ending(job_id=job.id, epoch=1, lease=old, status=JobStatus.COMPLETED)]
+        ended = await endings.finish(
+            conn, rig.schema, [endings.Ending(job_id=job.id, epoch=1, lease=old, status=JobStatus.COMPLETED)]
         )
     assert ended == []
     assert await rig.status(job.id) == "EXECUTING"

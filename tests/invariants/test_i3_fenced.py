@@ -9,15 +9,16 @@ from uuid import UUID
 
 import pytest
 
-from adapter import Job, JobSpec, JobStatus
+from adapter import JobSpec, JobStatus
 from adapter.core.completion import Completer, Done
 from adapter.domain.outcome import Applied, Authority, Errored, Lease, RemoteReport, Returned, Succeeded
-from adapter.store import claims, jobs, outbox
-from adapter.store.claims import Ending, GivingBack
+from adapter.store import endings, jobs, outbox
+from adapter.store.claims import Claimed
+from adapter.store.endings import Ending, GivingBack
 from tests.rig import Rig, new_id
 
 
-def ending(job: Job, lease: Lease, **over: Any) -> Ending:
+def ending(job: Claimed, lease: Lease, **over: Any) -> Ending:
     given: dict[str, Any] = {
         "job_id": job.id,
         "epoch": job.epoch,
@@ -27,12 +28,12 @@ def ending(job: Job, lease: Lease, **over: Any) -> Ending:
     return Ending(**(given | over))
 
 
-def giving(job: Job, lease: Lease, **over: Any) -> GivingBack:
+def giving(job: Claimed, lease: Lease, **over: Any) -> GivingBack:
     given: dict[str, Any] = {"job_id": job.id, "epoch": job.epoch, "lease": lease, "kind": "retry"}
     return GivingBack(**(given | over))
 
 
-async def held(rig: Rig) -> tuple[Job, Lease]:
+async def held(rig: Rig) -> tuple[Claimed, Lease]:
     await rig.adapter.schedule_job("echo", 1)
     lease, (job,) = await rig.claim(7)
     return job, lease
@@ -50,8 +51,8 @@ async def test_a_stale_lease_ends_nothing_and_gives_nothing_back(rig: Rig, how: 
     job, lease = await held(rig)
     before = await rig.row(job.id)
     async with rig.adapter.database.connection() as conn:
-        assert await claims.finish(conn, rig.schema, [ending(job, STALE[how](lease))]) == []
-        assert await claims.give_back(conn, rig.schema, [giving(job, STALE[how](lease))]) == {}
+        assert await endings.finish(conn, rig.schema, [ending(job, STALE[how](lease))]) == []
+        assert await endings.give_back(conn, rig.schema, [giving(job, STALE[how](lease))]) == {}
     assert await rig.row(job.id) == before
     assert await rig.events(job.id) == []
 
@@ -61,8 +62,8 @@ async def test_a_stale_epoch_ends_nothing_and_gives_nothing_back(rig: Rig) -> No
     before = await rig.row(job.id)
     for epoch in (0, 2):
         async with rig.adapter.database.connection() as conn:
-            assert await claims.finish(conn, rig.schema, [ending(job, lease, epoch=epoch)]) == []
-            assert await claims.give_back(conn, rig.schema, [giving(job, lease, epoch=epoch)]) == {}
+            assert await endings.finish(conn, rig.schema, [ending(job, lease, epoch=epoch)]) == []
+            assert await endings.give_back(conn, rig.schema, [giving(job, lease, epoch=epoch)]) == {}
     assert await rig.row(job.id) == before
 
 
@@ -70,8 +71,8 @@ async def test_a_lease_on_a_row_that_does_not_execute_is_worth_nothing(rig: Rig)
     job, lease = await held(rig)
     await rig.set(job.id, "status = 'QUEUED'")
     async with rig.adapter.database.connection() as conn:
-        assert await claims.finish(conn, rig.schema, [ending(job, lease)]) == []
-        assert await claims.give_back(conn, rig.schema, [giving(job, lease)]) == {}
+        assert await endings.finish(conn, rig.schema, [ending(job, lease)]) == []
+        assert await endings.give_back(conn, rig.schema, [giving(job, lease)]) == {}
     assert await rig.status(job.id) == "QUEUED"
 
 
@@ -90,15 +91,15 @@ async def test_a_batch_writes_its_good_rows_and_leaves_the_stale_ones(rig: Rig) 
     lease, claimed = await rig.claim()
     rows = [ending(job, lease if n % 2 else replace(lease, claim_number=99)) for n, job in enumerate(claimed)]
     async with rig.adapter.database.connection() as conn:
-        ended = await claims.finish(conn, rig.schema, rows)
+        ended = await endings.finish(conn, rig.schema, rows)
     assert {job.id for job in ended} == {job.id for n, job in enumerate(claimed) if n % 2}
 
 
 async def test_finishing_twice_ends_a_job_once(rig: Rig) -> None:
     job, lease = await held(rig)
     async with rig.adapter.database.connection() as conn:
-        assert len(await claims.finish(conn, rig.schema, [ending(job, lease)])) == 1
-        assert await claims.finish(conn, rig.schema, [ending(job, lease, status=JobStatus.FAILED)]) == []
+        assert len(await endings.finish(conn, rig.schema, [ending(job, lease)])) == 1
+        assert await endings.finish(conn, rig.schema, [ending(job, lease, status=JobStatus.FAILED)]) == []
     assert await rig.status(job.id) == "COMPLETED"
 
 
@@ -224,9 +225,9 @@ async def test_two_batches_in_opposite_order_do_not_deadlock(rig: Rig) -> None:
     again, more = await rig.claim()
     assert (len(claimed), len(more), lease != again) == (100, 100, True)
 
-    async def give(rows: list[Job], by: Lease) -> int:
+    async def give(rows: list[Claimed], by: Lease) -> int:
         async with rig.adapter.database.connection() as conn:
-            return len(await claims.give_back(conn, rig.schema, [giving(job, by) for job in rows]))
+            return len(await endings.give_back(conn, rig.schema, [giving(job, by) for job in rows]))
 
     async with rig.adapter.database.transaction() as conn:
         # Somebody holds a row in the middle, so that both batches stand in line at the same time.
@@ -283,7 +284,7 @@ async def test_a_row_that_moved_between_two_looks_is_found_by_the_second(rig: Ri
             seen.append(str(statement))
             found = await self._conn.execute("SELECT WHERE false")
             async with rig.adapter.database.connection() as other:
-                await claims.finish(other, rig.schema, [ending(job, lease)])
+                await endings.finish(other, rig.schema, [ending(job, lease)])
             return found
 
     wrapped: Any = Between(rig.conn)

@@ -11,7 +11,7 @@ from psycopg.rows import DictRow, dict_row
 
 from adapter.core.heartbeat import Heartbeat
 from adapter.domain.job import JobStatus
-from adapter.store import claims, processes, rescuing
+from adapter.store import endings, processes, rescuing
 from tests.fakes.clock import ManualClock
 from tests.kit import eventually
 from tests.rig import Rig, new_id
@@ -62,9 +62,9 @@ async def test_a_slow_rescue_does_not_take_a_job_that_a_living_worker_has_claime
             await rig.conn.execute("SELECT pg_advisory_unlock(4711)")
         row = await rig.row(job.id)
         assert (row["status"], row["worker_id"]) == ("EXECUTING", living)
-        ending = claims.Ending(job_id=job.id, epoch=1, lease=lease, status=JobStatus.COMPLETED, result=1)
+        ending = endings.Ending(job_id=job.id, epoch=1, lease=lease, status=JobStatus.COMPLETED, result=1)
         async with rig.adapter.database.connection() as conn:
-            assert len(await claims.finish(conn, rig.schema, [ending])) == 1
+            assert len(await endings.finish(conn, rig.schema, [ending])) == 1
     finally:
         await rig.conn.execute("SELECT pg_advisory_unlock_all()")
         await slow.close()

@@ -12,8 +12,8 @@ from adapter import Adapter, JobContext
 from adapter.core.worker import Worker
 from adapter.domain.job import JobStatus
 from adapter.domain.outcome import Returned, Stopped
-from adapter.store import claims, jobs
-from adapter.store.claims import Ending, GivingBack
+from adapter.store import claims, endings, jobs
+from adapter.store.endings import Ending, GivingBack
 from tests.kit import eventually
 from tests.rig import Rig, new_id, rigged
 
@@ -33,11 +33,11 @@ async def test_a_worker_that_fell_and_starts_again_still_runs_handlers_in_thread
         fell = list[int]()
         claim = Worker._claim
 
-        async def falling(self: Worker, room: int) -> int:
+        async def falling(self: Worker, room: int, ahead: int) -> bool:
             if not fell:
                 fell.append(1)
                 raise psycopg.errors.UndefinedTable("it fell")
-            return await claim(self, room)
+            return await claim(self, room, ahead)
 
         monkeypatch.setattr(Worker, "_claim", falling)
         async with rig.adapter.running(work=True, dispatch=False, sync=False):
@@ -63,11 +63,11 @@ async def test_a_worker_that_fell_with_a_try_longer_than_its_grace_starts_again(
 
     claim = Worker._claim
 
-    async def falling(self: Worker, room: int) -> int:
+    async def falling(self: Worker, room: int, ahead: int) -> bool:
         if begun.is_set() and falls:
             falls.clear()
             raise psycopg.errors.UndefinedTable("it fell")
-        return await claim(self, room)
+        return await claim(self, room, ahead)
 
     monkeypatch.setattr(Worker, "_claim", falling)
     async with (
@@ -89,10 +89,10 @@ async def test_a_try_that_is_stopped_before_its_first_step_still_has_an_outcome(
 ) -> None:
     job = await rig.adapter.schedule_job("echo", 1)
     worker = rig.worker()
-    lease, claimed = await rig.claim(worker=worker.id)
-    worker._begin(claimed, lease)
+    _, claimed = await rig.claim(worker=worker.id)
+    worker._begin(claimed)
     # The task of the try has been made and has not run yet.
-    worker._tries[job.id].stop(outcome)
+    worker._tries.running[str(job.id)].stop(outcome)
     await eventually(lambda: worker.running == 0)
     await worker._completer.flush()
     expected = "CANCELED" if isinstance(outcome, Stopped) else "QUEUED"
@@ -114,8 +114,8 @@ async def test_a_worker_that_was_fenced_while_it_claimed_starts_nothing(
     async with rigged(database_url, tasks) as rig:
         worker = rig.worker()
 
-        async def slow(*given: Any) -> Sequence[Any]:
-            jobs = await claims.claim(*given)
+        async def slow(*given: Any, **options: Any) -> Sequence[Any]:
+            jobs = await claims.claim(*given, **options)
             worker._fence()
             return jobs
 
@@ -137,7 +137,7 @@ async def test_an_outcome_of_an_older_claim_rides_on_no_newer_one(rig: Rig) -> N
     lost = Ending(job_id=job.id, epoch=1, lease=old, status=JobStatus.FAILED, error={"name": "Old"})
     won = Ending(job_id=job.id, epoch=1, lease=new, status=JobStatus.COMPLETED, result=1)
     async with rig.adapter.database.connection() as conn:
-        ended = await claims.finish(conn, rig.schema, [lost, won])
+        ended = await endings.finish(conn, rig.schema, [lost, won])
     assert [each.status for each in ended] == [JobStatus.COMPLETED]
     assert (await rig.row(job.id))["result"] == 1
 
@@ -154,7 +154,7 @@ async def test_a_return_of_an_older_claim_rides_on_no_newer_one(rig: Rig) -> Non
     )
     async with rig.adapter.database.connection() as conn:
         for batch in ([stale, retry], [retry, stale]):
-            await claims.give_back(conn, rig.schema, batch)
+            await endings.give_back(conn, rig.schema, batch)
     row = await rig.row(job.id)
     assert (row["status"], row["attempt"]) == ("DELAYED", 2)
 
@@ -242,7 +242,7 @@ async def test_a_cancel_that_comes_between_two_hands_is_not_left_lying(
                 delay=timedelta(hours=1),
             )
             async with rig.adapter.database.connection() as other:
-                assert await claims.give_back(other, rig.schema, [back])
+                assert await endings.give_back(other, rig.schema, [back])
         return await fetch(conn, schema, template, parameters)
 
     monkeypatch.setattr(jobs, "fetch", between)

@@ -60,8 +60,8 @@ async def test_schema_task_with_a_queue_a_logger_and_task_to_task_triggering(
     fields = vars(record)
     assert (fields["source_id"], fields["job_id"], fields["attempt"]) == ("s1", str(job.id), 1)
     assert (await job.refresh()).result == {"success": True}
-    children = await spec.sql("SELECT type, extra FROM {s}.worker_jobs_open WHERE type = 'another-task'")
-    assert [(each["type"], each["extra"]["origin"]) for each in children] == [("another-task", str(job.id))]
+    children = await spec.sql("SELECT type, parent_id FROM {s}.worker_jobs_open WHERE type = 'another-task'")
+    assert [(each["type"], each["parent_id"]) for each in children] == [("another-task", job.id)]
 
 
 async def test_the_view_job_runs_has_the_specs_columns_and_words(spec: Rig, database_url: str) -> None:

@@ -31,6 +31,7 @@ from adapter.domain.task import Queue, RetryPolicy
 from adapter.executors.base import Accepted, Submission
 from adapter.executors.trigger_dev import TriggerDev
 from adapter.settings import Settings
+from adapter.store.claims import Claimed
 from tests import kit
 from tests.fakes.clock import ManualClock
 from tests.fakes.trigger_dev import API_URL, SECRET_KEY, FakeTriggerDev
@@ -259,13 +260,14 @@ class World:
         worker = self.adapter.worker(concurrency=room)
         kept: list[Done] = []
         if loss == "claimed":
-            worker._begin = lambda jobs, lease: 0 * len(jobs) * lease.claim_number
+            worker._begin = _loses_them
         elif loss == "outcome":
 
-            async def keep(done: Done) -> None:
+            def keep(done: Done) -> bool:
                 kept.append(done)
+                return True
 
-            worker._completer.put = keep
+            worker._completer.take = keep
         elif loss == "reply":
             worker._completer.write = _ReplyIsLost(worker._completer).write
         await worker.run_once()
@@ -534,6 +536,10 @@ class World:
         )
         alive = [f"run {run.id} {run.status} {run.tags}" for run in self.runs() if run.status not in ENDED]
         return [*(f"job {row}" for row in left), *alive]
+
+
+def _loses_them(claimed: Sequence[Claimed]) -> None:
+    """Dies between the claim and the first step of a handler."""
 
 
 class _ReplyIsLost:

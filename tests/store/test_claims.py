@@ -5,19 +5,19 @@ from typing import Any
 from uuid import UUID
 
 from adapter import JobSpec, JobStatus
-from adapter.domain.job import Job
 from adapter.domain.limits import Limits
 from adapter.domain.outcome import Lease
-from adapter.store import claims, limited_claims, processes
+from adapter.store import claims, endings, limited_claims, processes
+from adapter.store.claims import Claimed
 from tests.rig import Rig, new_id
 
 
-async def _claim(rig: Rig, room: int = 100, *queues: str) -> list[Job]:
+async def _claim(rig: Rig, room: int = 100, *queues: str) -> list[Claimed]:
     async with rig.adapter.database.connection() as conn:
         return await claims.claim(conn, rig.schema, Lease(new_id(), 1), queues or ("default",), room)
 
 
-async def _limited(rig: Rig, room: int = 100, *queues: str) -> tuple[Lease, list[Job]]:
+async def _limited(rig: Rig, room: int = 100, *queues: str) -> tuple[Lease, list[Claimed]]:
     lease = Lease(new_id(), 1)
     async with rig.adapter.database.connection() as conn:
         return lease, await limited_claims.claim_limited(conn, rig.schema, lease, queues or ("few",), room)
@@ -65,7 +65,11 @@ async def test_a_claim_says_who_holds_the_job_and_counts_the_attempt(rig: Rig) -
         1,
         False,
     )
-    assert (claimed.status, claimed.attempt, claimed.started) == (JobStatus.EXECUTING, 1, row["started"])
+    assert (claimed.job.status, claimed.attempt, claimed.job.started) == (
+        JobStatus.EXECUTING,
+        1,
+        row["started"],
+    )
     started = row["started"]
     await rig.set(job.id, "status = 'QUEUED'")
     await rig.claim(42)
@@ -93,11 +97,12 @@ async def test_eight_claimers_never_exceed_a_limit_of_five(rig: Rig) -> None:
     async def claimer() -> None:
         while len(done) < 60:
             lease, jobs = await _limited(rig, 3)
-            endings = [
-                claims.Ending(job_id=job.id, epoch=1, lease=lease, status=JobStatus.COMPLETED) for job in jobs
+            ended = [
+                endings.Ending(job_id=job.id, epoch=1, lease=lease, status=JobStatus.COMPLETED)
+                for job in jobs
             ]
             async with rig.adapter.database.connection() as conn:
-                done.extend(job.id for job in await claims.finish(conn, rig.schema, endings))
+                done.extend(job.id for job in await endings.finish(conn, rig.schema, ended))
 
     try:
         async with asyncio.timeout(20):
@@ -151,7 +156,9 @@ async def test_retries_return_to_the_end_of_their_queue(rig: Rig) -> None:
     second = await rig.adapter.schedule_job("echo", 2)
     given: Any = {"job_id": first.id, "epoch": 1, "lease": lease, "kind": "retry"}
     async with rig.adapter.database.connection() as conn:
-        assert await claims.give_back(conn, rig.schema, [claims.GivingBack(**given)]) == {first.id: "default"}
+        assert await endings.give_back(conn, rig.schema, [endings.GivingBack(**given)]) == {
+            first.id: "default"
+        }
     assert [job.id for each in [await _claim(rig, 1), await _claim(rig, 1)] for job in each] == [
         second.id,
         first.id,

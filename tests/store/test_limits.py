@@ -41,7 +41,9 @@ async def fill(rig: Rig, key: LiteralString, count: int) -> None:
 
 async def claim(rig: Rig, room: int = 100) -> list[Job]:
     async with rig.adapter.database.connection() as conn:
-        return await limited_claims.claim_limited(conn, rig.schema, Lease(new_id(), 1), ["few"], room)
+        lease = Lease(new_id(), 1)
+        claimed = await limited_claims.claim_limited(conn, rig.schema, lease, ["few"], room)
+        return [each.job for each in claimed]
 
 
 async def later(rig: Rig, by: timedelta) -> None:
@@ -120,7 +122,13 @@ async def test_a_hundred_thousand_blocked_jobs_of_one_key_cost_one_probe(rig: Ri
     await fill(rig, "'blocked'", 100_000)
     assert keys(await claim(rig)) == {"blocked": 2}
     await add(rig, "free")
-    parameters = {"worker_id": new_id(), "claim_number": 1, "queue": "few", "room": 20}
+    parameters: dict[str, Any] = {
+        "worker_id": new_id(),
+        "claim_number": 1,
+        "plain": [],
+        "queue": "few",
+        "room": 20,
+    }
     statement = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + limited_claims._CLAIM_WALKING
     await rig.sql("BEGIN")
     ((found,),) = [tuple(row.values()) for row in await rig.sql(statement, **parameters)]

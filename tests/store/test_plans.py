@@ -10,6 +10,7 @@ from adapter import JobFilter, JobStatus
 from adapter.store import (
     claims,
     dead_letters,
+    endings,
     inbox,
     limited_claims,
     liveness,
@@ -115,7 +116,7 @@ async def _rows(rig: Rig, table: str) -> bool:
     return bool((await cursor.fetchall())[0]["found"])
 
 
-HOLDER = {"worker_id": new_id(), "claim_number": 1}
+HOLDER = {"worker_id": new_id(), "claim_number": 1, "plain": ["task1"]}
 DEAD = {
     "workers": [new_id()],
     "seen": [1.0],
@@ -131,7 +132,7 @@ LETTERS: dict[str, Any] = dict.fromkeys(
 STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "claim": (
         claims._CLAIM,
-        HOLDER | {"queues": ["queue0", "queue1"], "room": 20},
+        HOLDER | {"queues": ["queue0", "queue1"], "room": 20, "after_priority": [0, 0], "after_seq": [0, 0]},
         {"worker_jobs_open_claim"},
     ),
     "claim of limited queues": (
@@ -154,9 +155,20 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"queues": ["queue3", "queue4"]},
         {"worker_jobs_open_claim", "worker_jobs_open_keyed"},
     ),
+    "completion": (
+        endings._COMPLETE,
+        {
+            "worker_id": new_id(),
+            "ids": f"{{{new_id()}}}",
+            "epochs": "{1}",
+            "claim_numbers": "{1}",
+            "results": "{NULL}",
+        },
+        {"worker_jobs_open_pkey"},
+    ),
     "what a worker holds without knowing": (
-        claims._RETURN_UNKNOWN,
-        {"worker_id": new_id(), "known": [new_id()]},
+        endings._RETURN_UNKNOWN,
+        {"worker_id": new_id(), "known": "{}"},
         {"worker_jobs_open_executing"},
     ),
     "rescue": (rescuing._RESCUE, DEAD, {"worker_jobs_open_executing"}),

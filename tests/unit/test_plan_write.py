@@ -20,7 +20,7 @@ from adapter.domain.outcome import (
     TryOutcome,
 )
 from adapter.domain.task import RetryPolicy, TaskPolicy
-from adapter.store.claims import Ending, GivingBack
+from adapter.store.endings import Ending, GivingBack
 from tests.rig import new_id
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
