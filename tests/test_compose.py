@@ -38,9 +38,14 @@ def test_every_command_is_one_of_ours_in_exec_form(compose: dict[str, Any]) -> N
     assert commands == {
         "migrate": ["adapter", "db", "upgrade"],
         "web": ["adapter", "serve", "--host", "0.0.0.0", "--port", "8000"],
-        "worker": ["adapter", "worker"],
+        "worker": ["adapter", "worker", "--health-file", "/tmp/health"],
         "dispatcher": ["adapter", "dispatch"],
     }
+
+
+def test_a_worker_is_looked_at_by_the_file_it_writes(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["worker"]
+    assert worker["healthcheck"]["test"] == ["CMD", "adapter", "healthcheck", "--file", worker["command"][-1]]
 
 
 def test_the_image_is_run_by_nobody_special_and_checks_its_health() -> None:

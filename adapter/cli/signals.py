@@ -37,9 +37,10 @@ class Stop:
             loop.add_signal_handler(number, self._signaled)
         self._owned = owned
         if owned:
-            # Ctrl+C reaches everybody in the terminal's group; it is the owner's to hear.
+            # Ctrl+C, and the end of a terminal, reach everybody in its group; they are the owner's to hear.
             loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             loop.add_reader(sys.stdin.fileno(), self._owner_spoke)
 
     def calls(self, asked: Callable[[], object], insisted: Callable[[], object] | None = None) -> None:

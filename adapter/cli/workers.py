@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +101,9 @@ async def _until_stopped(supervisor: Supervisor, members: list[Member], stop: St
         def roll() -> None:
             rolls.add(group.create_task(supervisor.roll()))
 
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, roll)
+        # On a terminal the signal says that the terminal is gone, and nothing is to be left behind.
+        heard = stop.ask if sys.stdin.isatty() else roll
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heard)
         await stop.wait()
         for each in (keeping, *rolls):
             each.cancel()

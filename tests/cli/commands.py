@@ -88,7 +88,11 @@ class Started:
 
 @contextmanager
 def started(
-    *arguments: str, directory: Path, env: dict[str, str], cwd: Path = kit.ROOT
+    *arguments: str,
+    directory: Path,
+    env: dict[str, str],
+    cwd: Path = kit.ROOT,
+    stdin: int = subprocess.DEVNULL,
 ) -> Generator[Started]:
     """Start ``adapter <arguments>``; whatever is left of it is killed in the end."""
     directory.mkdir(exist_ok=True)
@@ -98,7 +102,7 @@ def started(
             [sys.executable, "-m", "adapter.cli", *arguments],
             cwd=cwd,
             env=surroundings,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=out,
             stderr=err,
             # What signals a group must not reach the tests.

@@ -165,6 +165,20 @@ def test_a_hangup_restarts_one_process_after_the_other(env: dict[str, str], tmp_
     assert first < again[1] < second
 
 
+def test_a_terminal_that_goes_leaves_nothing_behind(env: dict[str, str], tmp_path: Path) -> None:
+    terminal, theirs = os.openpty()
+    with started("worker", "--processes", "2", directory=tmp_path, env=env, stdin=theirs) as running:
+        at_work(running, env, 2)
+        children = running.process.children(recursive=True)
+        # As the kernel does: everybody in the terminal's group hears it.
+        os.killpg(running.process.pid, signal.SIGHUP)
+        assert running.end() == 0
+        assert all_end(children)
+    os.close(terminal)
+    os.close(theirs)
+    assert pids(env["DATABASE_URL"]) == set()
+
+
 def test_running_once_is_for_one_process(env: dict[str, str]) -> None:
     answer = adapter("worker", "--once", "--processes", "2")
     assert (answer.code, "--once" in answer.err) == (2, True)

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from pydantic import BaseModel
 
-from adapter import AbortJobError, Adapter, JobContext, JobStatus, RetryPolicy, Settings
+from adapter import AbortJobError, Adapter, JobContext, JobStatus, RetryPolicy, Settings, testing
 from adapter.domain.errors import ConfigurationError, InvalidArgumentError, InvalidPayloadError
 from adapter.testing import Failure, JobDatabase, JobsKit, MemoryExecutor, embedded_database, opened
 from tests import kit as own
@@ -250,6 +250,11 @@ async def test_a_remote_job_is_canceled(jobs: JobsKit, remote: MemoryExecutor) -
     await job.cancel(reason="never mind")
     await jobs.run_pending()
     assert (await job.refresh()).status is JobStatus.CANCELED
+
+
+def test_the_names_are_sorted_and_there() -> None:
+    assert testing.__all__ == sorted(testing.__all__)
+    assert all(hasattr(testing, name) for name in testing.__all__)
 
 
 # ---- the database --------------------------------------------------------------------------------------
