@@ -79,7 +79,8 @@ class TaskDefinition(Generic[P, R]):
     @property
     def is_plain(self) -> bool:
         """Whether its handler sees nothing of a job but the payload, and nobody else looks on."""
-        return self.is_async and not self.takes_context and self.hooks is None
+        special = self.takes_context or self.hooks is not None or self.policy.batch is not None
+        return self.is_async and not special
 
     @functools.cached_property
     def schema_hash(self) -> str:
