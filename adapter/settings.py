@@ -88,6 +88,8 @@ class Settings(BaseModel):
     #: Jobs a worker runs at once, and threads for handlers that are not async.
     worker_concurrency: int = Field(default=50, ge=1, validation_alias=_from("ADAPTER_WORKER_CONCURRENCY"))
     worker_threads: int = Field(default=32, ge=1, validation_alias=_from("ADAPTER_WORKER_THREADS"))
+    #: Jobs a worker holds at most beyond those it runs, while its handlers are quick.
+    worker_prefetch: int = Field(default=500, ge=0, validation_alias=_from("ADAPTER_WORKER_PREFETCH"))
     #: How long a worker may be silent before its jobs are taken over, in seconds.
     worker_lease_seconds: float = Field(
         default=30, ge=2, validation_alias=_from("ADAPTER_WORKER_LEASE_SECONDS")
@@ -169,6 +171,7 @@ class Settings(BaseModel):
         options: dict[str, Any] = {
             "concurrency": self.worker_concurrency,
             "threads": self.worker_threads,
+            "prefetch": self.worker_prefetch,
             "lease": timedelta(seconds=self.worker_lease_seconds),
             "grace": timedelta(seconds=self.worker_grace_seconds),
             "cancel_grace": timedelta(seconds=self.worker_cancel_grace_seconds),
