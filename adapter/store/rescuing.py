@@ -55,13 +55,13 @@ WITH judged AS MATERIALIZED (
 
 _FIND: LiteralString = _DEAD + " SELECT id FROM dead"
 
-#: Jobs that lose a worker once more come back apart from each other, two seconds each and a minute at most:
+#: Jobs that lose a worker once more come back apart from each other, two seconds each, but all within eight:
 #: one of them may be what kills it, and the others are not to be there the next time.
 _RESCUE: LiteralString = (
     _DEAD
     + """, apart AS MATERIALIZED (
   SELECT id, lost, CASE WHEN again THEN make_interval(
-    secs => 2 * mod(row_number() OVER (PARTITION BY again ORDER BY id) - 1, 31)) END AS delay
+    secs => least(2.0, 8.0 / count(*) OVER (PARTITION BY again)) * (row_number() OVER (PARTITION BY again ORDER BY id) - 1)) END AS delay
   FROM (SELECT d.id, d.lost,
     EXISTS (SELECT FROM {s}.job_events e WHERE e.job_id = d.id AND e.kind = 'rescued') AS again FROM dead d) AS d
 ), back AS (

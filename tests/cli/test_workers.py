@@ -70,7 +70,9 @@ def test_a_killed_worker_is_replaced_and_all_end_together(env: dict[str, str], t
         assert (seen.code, {each["pid"] for each in seen.document["workers"]}) == (0, before)
         victim = min(before)
         psutil.Process(victim).kill()
-        after = at_work(running, env, 2)
+        eventually(lambda: len(pids(env["DATABASE_URL"]) - before) == 1)
+        eventually(lambda: victim not in pids(env["DATABASE_URL"]))
+        after = pids(env["DATABASE_URL"])
         assert len(before & after) == 1
         assert f"(pid {victim}) was killed by SIGKILL; it starts again in 0.5 s" in running.err
         assert adapter("jobs", "schedule", "index", "--wait").code == 0

@@ -190,6 +190,18 @@ async def test_jobs_that_lose_a_second_worker_come_back_apart(rig: Rig) -> None:
     assert [row["status"] for row in rows] == ["QUEUED", "DELAYED", "DELAYED", "DELAYED", "QUEUED"]
 
 
+async def test_however_many_come_back_apart_all_are_back_within_eight_seconds(rig: Rig) -> None:
+    jobs = [await rig.adapter.schedule_job("echo", n, max_attempts=9) for n in range(40)]
+    for _ in range(2):
+        lease, claimed = await rig.claim()
+        assert len(claimed) == 40
+        await add_worker(rig, lease.worker_id)
+        assert (await carry_out(rig, await verdict(rig, lease.worker_id)))[0] == 40
+    dues = sorted([row["due"] - row["updated_at"] for job in jobs if (row := await rig.row(job.id))["due"]])
+    assert len(set(dues)) == 39
+    assert dues[-1] < timedelta(seconds=8)
+
+
 @pytest.mark.parametrize("attempts", [3, 1], ids=["rescue", "bury"])
 async def test_a_row_that_cannot_be_written_costs_the_others_nothing(rig: Rig, attempts: int) -> None:
     jobs = [await rig.adapter.schedule_job("echo", n, max_attempts=attempts) for n in range(5)]
