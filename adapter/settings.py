@@ -90,6 +90,10 @@ class Settings(BaseModel):
     worker_threads: int = Field(default=32, ge=1, validation_alias=_from("ADAPTER_WORKER_THREADS"))
     #: Jobs a worker holds at most beyond those it runs, while its handlers are quick.
     worker_prefetch: int = Field(default=500, ge=0, validation_alias=_from("ADAPTER_WORKER_PREFETCH"))
+    #: Child processes for handlers with isolation="process"; 0: one per core.
+    worker_isolated_processes: int = Field(
+        default=0, ge=0, validation_alias=_from("ADAPTER_WORKER_ISOLATED_PROCESSES")
+    )
     #: How long a worker may be silent before its jobs are taken over, in seconds.
     worker_lease_seconds: float = Field(
         default=30, ge=2, validation_alias=_from("ADAPTER_WORKER_LEASE_SECONDS")
@@ -172,6 +176,7 @@ class Settings(BaseModel):
             "concurrency": self.worker_concurrency,
             "threads": self.worker_threads,
             "prefetch": self.worker_prefetch,
+            "processes": self.worker_isolated_processes,
             "lease": timedelta(seconds=self.worker_lease_seconds),
             "grace": timedelta(seconds=self.worker_grace_seconds),
             "cancel_grace": timedelta(seconds=self.worker_cancel_grace_seconds),

@@ -573,6 +573,27 @@ GUARDS = [
         """            raise\n""",
         "tests/core/test_hooks.py::test_a_hook_of_the_end_that_fails_changes_nothing",
     ),
+    Guard(
+        "a child dies with its worker",
+        "adapter/core/isolation/child.py",
+        "ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)",
+        "pass",
+        "tests/fault/test_killed_children.py::test_a_deaf_child_dies_with_its_worker_before_its_job_runs_again",
+    ),
+    Guard(
+        "what a child has started dies with it",
+        "adapter/core/isolation/child_process.py",
+        "os.killpg(self._process.pid, signal.SIGKILL)",
+        "self._process.kill()",
+        "tests/core/test_isolation.py::test_out_of_time_it_is_killed_with_all_that_it_started",
+    ),
+    Guard(
+        "an error of one job of a batch",
+        "adapter/core/batching.py",
+        "said = self._said = self._said or (error, result)",
+        "said = self._said = (error, result)",
+        "tests/core/test_batching.py::test_each_job_has_an_outcome_of_its_own",
+    ),
 ]
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import cast
 
 from adapter import Adapter, JobContext, Queue, RetryPolicy
-from adapter.core.tasks import TaskOptions
 
 adapter = Adapter.from_env()
 #: A killed worker spends the attempt of what it held; a job of the load is not to end by that.
@@ -67,12 +65,11 @@ KINDS: dict[str, float] = {
     "canceled": 2,
 }
 
-if "isolation" in TaskOptions.__annotations__:
-    options = cast("TaskOptions", {"isolation": "process", "retry": STURDY})
 
-    @adapter.task("apart", **options)
-    def apart(number: int) -> int:
-        """Runs in a process of its own."""
-        return number + 1
+@adapter.task("apart", retry=STURDY, isolation="process")
+def apart(number: int) -> int:
+    """Runs in a process of its own."""
+    return number + 1
 
-    KINDS["apart"] = 1
+
+KINDS["apart"] = 1

@@ -177,6 +177,6 @@ async def rigged(
                 yield rig
             finally:
                 for worker in rig.workers:
-                    worker._tries.caller.shutdown()
+                    await worker._tries.caller.close()
     finally:
         await conn.close()

@@ -44,7 +44,7 @@ def serve(
     reach(adapter)
     listener = listen(host, port) if fd is None else socket.socket(fileno=fd)
     with listener:
-        asyncio.run(_serve(adapter, listener, work=work, loops=loops, role=role))
+        asyncio.run(_serve(adapter, listener, invocation.app, work=work, loops=loops, role=role))
     _leave()
 
 
@@ -74,7 +74,7 @@ def worker(
     if not adapter.registry.runnable:
         # It would claim what others can run, only to give it back.
         raise CommandError("No task has a handler here: this worker could run nothing.")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"app": invocation.app}
     if concurrency is not None:
         options["concurrency"] = concurrency
     if queues is not None:
@@ -126,13 +126,15 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{address[1]}"
 
 
-async def _serve(adapter: Adapter, listener: socket.socket, *, work: bool, loops: bool, role: str) -> None:
+async def _serve(
+    adapter: Adapter, listener: socket.socket, app: str | None, *, work: bool, loops: bool, role: str
+) -> None:
     from adapter.cli.signals import Stop
     from adapter.cli.uvicorn_server import Server
     from adapter.web.app import create_app
 
     stop = Stop(owned=bool(role))
-    async with adapter.running(work=work, dispatch=loops, sync=loops) as own_worker:
+    async with adapter.running(work=work, dispatch=loops, sync=loops, app=app) as own_worker:
         server = Server(create_app(adapter, owns_adapter=False))
         stop.calls(server.ask_to_stop, server.insist)
         if own_worker is not None:

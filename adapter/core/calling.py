@@ -17,6 +17,7 @@ from adapter.core.threads import HandlerThreads
 
 if TYPE_CHECKING:
     from adapter.core.context import JobContext
+    from adapter.core.isolation.pool import ProcessPool
 
 logger = logging.getLogger("adapter.worker")
 
@@ -38,6 +39,8 @@ class Caller:
     def __init__(
         self, threads: int, cancel_grace: timedelta, hook_timeout: timedelta, counts: Counter[str]
     ) -> None:
+        #: Where isolated handlers run; None in a child, which is where they run.
+        self.processes: ProcessPool | None = None
         # As many again may hang before it takes no more.
         self._threads = HandlerThreads(threads, most_abandoned=threads)
         self._cancel_grace = cancel_grace.total_seconds()
@@ -59,9 +62,11 @@ class Caller:
         hang = self._threads.abandoned
         return f"{hang} threads hang; handlers that are not async are refused. Restart it, and see the log for which."
 
-    def shutdown(self) -> None:
-        """Let its threads end once they have nothing to do."""
+    async def close(self) -> None:
+        """Let its threads end once they have nothing to do, and end its processes."""
         self._threads.shutdown()
+        if self.processes is not None:
+            await self.processes.close()
 
     async def in_thread(self, context: JobContext, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that is not async; it sees the context variables of its caller."""

@@ -16,7 +16,7 @@ import psycopg
 
 from adapter.core.parts import Parts
 from adapter.core.registry import Registry
-from adapter.domain.errors import DatabaseUnavailableError
+from adapter.domain.errors import DatabaseUnavailableError, ProcessDiedError
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.outcome import (
     Errored,
@@ -85,7 +85,9 @@ def plan_write(  # noqa: PLR0911 - one return per way a try can end
                     delay=None if retry_at else wait,
                     at=retry_at,
                 )
-            return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.FAILED, error=error)
+            # Its last word is not that of the handler, whose process it was.
+            status = JobStatus.CRASHED if isinstance(outcome.raised, ProcessDiedError) else JobStatus.FAILED
+            return Ending(job_id=job.id, epoch=job.epoch, lease=lease, status=status, error=error)
         case TimedOut(error):
             return Ending(
                 job_id=job.id, epoch=job.epoch, lease=lease, status=JobStatus.TIMED_OUT, error=error

@@ -72,6 +72,11 @@ class TaskDefinition(Generic[P, R]):
             self._result = _type_adapter(Any)
 
     @property
+    def is_isolated(self) -> bool:
+        """Whether its handler runs in a child process."""
+        return self.handler is not None and self.policy.isolation is not None
+
+    @property
     def id(self) -> str:
         """The task's id."""
         return self.policy.id
@@ -79,8 +84,8 @@ class TaskDefinition(Generic[P, R]):
     @property
     def is_plain(self) -> bool:
         """Whether its handler sees nothing of a job but the payload, and nobody else looks on."""
-        special = self.takes_context or self.hooks is not None or self.policy.batch is not None
-        return self.is_async and not special
+        elsewhere = self.is_isolated or self.policy.batch is not None
+        return self.is_async and not (self.takes_context or self.hooks is not None or elsewhere)
 
     @functools.cached_property
     def schema_hash(self) -> str:

@@ -63,13 +63,15 @@ async def run_try(
     Async handlers are canceled when they are out of time; a sync one is told by ``ctx.is_canceled``, given
     a grace and abandoned: its thread goes on, but nothing it does can touch the row any more.
     """
-    if caller.is_exhausted and not definition.is_async:
+    if caller.is_exhausted and not definition.is_async and not definition.is_isolated:
         return Returned("too many threads of this worker hang", delay=_ELSEWHERE)
     duration = context.job.max_duration
     limit = asyncio.timeout(duration.total_seconds() if duration else None)
     payload: Any = context.job.data
     try:
         payload = definition.load_payload(context.job.data)
+        if definition.is_isolated and caller.processes is not None:
+            return await caller.processes.run(definition, payload, context, interruption, caller)
         context.limit = limit
         async with limit:
             if definition.hooks is None:

@@ -24,7 +24,7 @@ from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.registry import Registry, TaskDefinition
 from adapter.domain.errors import TaskDefinitionError
 from adapter.domain.job import LOCAL, executor_name
-from adapter.domain.task import DEFAULT_QUEUE, Batch, Queue, RetryPolicy, TaskPolicy
+from adapter.domain.task import DEFAULT_QUEUE, Batch, Isolation, Queue, RetryPolicy, TaskPolicy
 from adapter.store.steps import AsyncCaller
 
 P = TypeVar("P")
@@ -40,7 +40,8 @@ class TaskOptions(TypedDict, total=False):
     rollouts. ``remote_delay``: let the remote hold it until due. ``idempotent``: running it twice does no
     harm. ``keep_for``: how long a finished job stays. ``retry_on``: only these exceptions are worth another
     attempt; ``abort_on``: these are not. ``max_snoozes``: how often it may be put off without spending an
-    attempt (1000); None: without end. ``on_start`` and so on, ``catch_error``, ``middleware``: see
+    attempt (1000); None: without end. ``isolation="process"``: the handler runs in a child process, where it
+    may compute or crash. ``on_start`` and so on, ``catch_error``, ``middleware``: see
     `HookPoints`, whose decorators `Task` has as well.
     """
 
@@ -65,6 +66,7 @@ class TaskOptions(TypedDict, total=False):
     max_snoozes: int | None
     retry_on: tuple[type[BaseException], ...] | None
     abort_on: tuple[type[BaseException], ...]
+    isolation: Isolation | None
     middleware: Middleware
     on_start: StartHook[Any]
     on_success: SuccessHook[Any, Any]
@@ -147,6 +149,11 @@ class Task(HookPoints[P, R]):
     def id(self) -> str:
         """The task's id."""
         return self.definition.id
+
+    @property
+    def registry(self) -> Registry:
+        """Where it is declared."""
+        return self._adapter.registry
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the handler as the plain function it is."""

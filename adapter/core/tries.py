@@ -14,6 +14,7 @@ from adapter.core.completion import Completer, Done
 from adapter.core.context import JobContext
 from adapter.core.ending import end_try
 from adapter.core.families import Families
+from adapter.core.isolation.pool import make_caller
 from adapter.core.parts import Parts
 from adapter.core.patience import Patience
 from adapter.core.registry import TaskDefinition
@@ -93,8 +94,7 @@ class Tries:
 
     def make_caller(self) -> Caller:
         """Return what calls handlers and hooks."""
-        given = self._options
-        return Caller(given.threads, given.cancel_grace, given.hook_timeout, self._observers.counts)
+        return make_caller(self._options, self._registry, self._observers.counts)
 
     @property
     def keys(self) -> list[str]:

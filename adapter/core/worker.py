@@ -346,5 +346,5 @@ class Worker:
                     await processes.retire(conn, self._database.schema, self.id)
         await self._connection.close()
         await self._completer.connection.close()
-        self._tries.caller.shutdown()
+        await self._tries.caller.close()
         logger.info("worker stopped", extra={"worker": str(self.id)})

@@ -16,13 +16,16 @@ class WorkerOptions:
     one call of a hook may take. ``cancel_grace``: how long a handler that was told to stop has to end before
     it is left behind. ``prefetch``: how many jobs beyond ``concurrency`` it holds at most while its handlers are
     quick (a fifth of a second's work); what it has held for ``prefetch_age`` goes back. Queues with limits are
-    not prefetched.
+    not prefetched. ``processes``: child processes for isolated handlers, 0: one per core; ``app``: where they
+    find the application, ``pkg.mod:adapter``.
     """
 
     concurrency: int = 50
     prefetch: int = 500
     prefetch_age: timedelta = timedelta(seconds=2)
     threads: int = 32
+    processes: int = 0
+    app: str | None = None
     lease: timedelta = timedelta(seconds=30)
     grace: timedelta = timedelta(seconds=25)
     cancel_grace: timedelta = timedelta(seconds=5)

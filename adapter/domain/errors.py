@@ -20,6 +20,7 @@
     ├── JobEndedError                  job_ended            raised by ``job.result()``
     │   ├── JobFailedError             job_failed
     │   └── JobCanceledError           job_canceled
+    ├── ProcessDiedError               process_died         of a handler with isolation="process"
     ├── ResultTimeoutError             result_timeout       also a TimeoutError
     ├── StoreError                     store
     │   ├── DatabaseUnavailableError   database_unavailable   worth trying again
@@ -210,6 +211,12 @@ class JobCanceledError(JobEndedError):
     """CANCELED."""
 
     code = "job_canceled"
+
+
+class ProcessDiedError(AdapterError):
+    """The child process of an isolated handler died while it ran: a crash, an exit, a kill."""
+
+    code = "process_died"
 
 
 class ResultTimeoutError(AdapterError, TimeoutError):

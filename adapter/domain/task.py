@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -14,6 +15,8 @@ from adapter.domain.limits import Limits, Rate
 
 #: The queue of tasks that name none.
 DEFAULT_QUEUE = "default"
+#: Where a handler runs instead of in its worker: in a child process.
+Isolation: TypeAlias = Literal["process"]
 #: Trigger.dev's upper bound of attempts.
 MOST_ATTEMPTS = 250
 
@@ -142,8 +145,15 @@ class TaskPolicy:
     retry_on: tuple[type[BaseException], ...] | None = None
     abort_on: tuple[type[BaseException], ...] = ()
     batch: Batch | None = None
+    isolation: Isolation | None = None
 
     def __post_init__(self) -> None:
+        if self.isolation is not None and self.batch is not None:
+            msg = f"Task {self.id!r}: a batch handler cannot run with isolation={self.isolation!r}."
+            raise TaskDefinitionError(msg)
+        if self.isolation not in {None, "process"}:
+            msg = f"Task {self.id!r}: isolation is 'process' or None, not {self.isolation!r}."
+            raise TaskDefinitionError(msg)
         if self.max_snoozes is not None and self.max_snoozes < 0:
             msg = f"Task {self.id!r}: max_snoozes cannot be negative."
             raise TaskDefinitionError(msg)

@@ -16,6 +16,7 @@ import uvicorn
 
 from adapter import Adapter, JobContext
 from adapter.settings import Settings
+from tests.fault import isolated
 from tests.fault.ledger import Ledger
 from tests.kit import eventually
 
@@ -46,6 +47,13 @@ def declare(adapter: Adapter, directory: Path | None = None) -> None:
 async def worker(adapter: Adapter, directory: Path) -> None:
     stop = _until_told()
     async with adapter.running(work=True, dispatch=False):
+        _ready(directory)
+        await stop.wait()
+
+
+async def isolated_worker(directory: Path) -> None:
+    stop = _until_told()
+    async with isolated.adapter.running(work=True, dispatch=False, app=isolated.APP):
         _ready(directory)
         await stop.wait()
 
@@ -84,6 +92,8 @@ def main() -> None:
     match role:
         case "worker":
             asyncio.run(worker(adapter, directory))
+        case "isolated":
+            asyncio.run(isolated_worker(directory))
         case "dispatcher":
             asyncio.run(dispatcher(adapter, directory))
         case "server":
