@@ -120,9 +120,10 @@ def batch_signature(task: str, handler: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 class Batches:
-    """Gathers the jobs of one worker into calls of their handlers."""
+    """Gathers the jobs of one worker, which runs ``most`` at once, into calls of their handlers."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
         self._gathering: dict[str, _Gathering] = {}
         self._calls: set[asyncio.Task[None]] = set()
         # A handler of many jobs sees the context variables of none of them.
@@ -136,7 +137,10 @@ class Batches:
         gathering = self._gathering.get(definition.id)
         if gathering is None:
             then = functools.partial(self._begin, definition, caller)
-            gathering = self._gathering[definition.id] = _Gathering(definition.policy.batch or Batch(), then)
+            batch = definition.policy.batch or Batch()
+            # More cannot come while these wait.
+            size = batch.size if self._most is None else min(batch.size, self._most)
+            gathering = self._gathering[definition.id] = _Gathering(size, batch.wait, then)
         gathering.add(item)
         error, result = await item.ending
         if error is not None:
@@ -159,10 +163,10 @@ class Batches:
 class _Gathering:
     """Items that will be one call: when there are enough, or the first has waited long enough."""
 
-    def __init__(self, batch: Batch, begin: Callable[[], None]) -> None:
-        self._size, self._begin = batch.size, begin
+    def __init__(self, size: int, wait: timedelta, begin: Callable[[], None]) -> None:
+        self._size, self._begin = size, begin
         self.items: list[BatchItem[Any]] = []
-        self._timer = asyncio.get_running_loop().call_later(batch.wait.total_seconds(), begin)
+        self._timer = asyncio.get_running_loop().call_later(wait.total_seconds(), begin)
 
     def add(self, item: BatchItem[Any]) -> None:
         self.items.append(item)

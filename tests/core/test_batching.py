@@ -286,6 +286,18 @@ async def test_jobs_that_arrive_within_the_wait_are_of_the_same_call(database_ur
         assert sizes == [3]
 
 
+async def test_a_worker_that_can_hold_no_more_waits_for_no_more(database_url: str) -> None:
+    sizes: list[int] = []
+
+    async def meter(items: Items) -> None:
+        sizes.append(len(items))
+
+    async with batching(database_url, meter, batch=Batch(size=100, wait=timedelta(hours=1))) as rig:
+        await ordered(rig, 10)
+        assert await rig.worker(concurrency=5).run_until_idle() == 10
+        assert sizes == [5, 5]
+
+
 async def test_hooks_are_those_of_each_job(database_url: str) -> None:
     seen: list[tuple[int, Any]] = []
 

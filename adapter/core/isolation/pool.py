@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from adapter.core.batching import Batches
 from adapter.core.calling import Caller
 from adapter.core.handler_errors import judge
 from adapter.core.isolation.address import address_of, check_addresses
@@ -41,6 +42,7 @@ def make_caller(options: WorkerOptions, registry: Registry, counts: Counter[str]
     """
     check_addresses(registry, options.app)
     caller = Caller(options.threads, options.cancel_grace, options.hook_timeout, counts)
+    caller.batches = Batches(options.concurrency)
     caller.processes = ProcessPool(options, counts)
     return caller
 
