@@ -33,6 +33,14 @@ def declare(adapter: Adapter, directory: Path | None = None) -> None:
         ledger.write("end", context.job.id)
         return context.attempt
 
+    @adapter.task("parent")
+    async def parent(data: dict[str, Any], context: JobContext) -> int:
+        assert ledger is not None
+        ledger.write("start", context.job.id)
+        ended = await context.batch_trigger_and_wait([short.job(data) for _ in range(2)])
+        ledger.write("end", context.job.id)
+        return len(ended)
+
     @adapter.task("poison")
     async def poison(_: dict[str, Any], context: JobContext) -> None:
         assert ledger is not None
@@ -41,7 +49,7 @@ def declare(adapter: Adapter, directory: Path | None = None) -> None:
         await asyncio.Event().wait()
 
     adapter.remote_task("away", remote_id={"trigger": "away"})
-    del short, poison
+    del parent, poison
 
 
 async def worker(adapter: Adapter, directory: Path) -> None:
