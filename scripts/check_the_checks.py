@@ -120,9 +120,16 @@ GUARDS = [
     Guard(
         "status in a worker's write",
         ENDINGS,
-        "\n    AND o.status = 'EXECUTING'",
+        "\n    AND (o.status = 'EXECUTING' OR o.waiting_for = 'children')",
         "",
         f"{I3}::test_a_lease_on_a_row_that_does_not_execute_is_worth_nothing",
+    ),
+    Guard(
+        "lease: worker and status in a completion",
+        ENDINGS,
+        " AND o.worker_id = %(worker_id)s\n    AND o.claim_number = w.claim_number AND (o.status = 'EXECUTING' OR o.waiting_for = 'children')",
+        " AND o.claim_number = w.claim_number",
+        f"{I3}::test_a_stale_lease_ends_nothing_and_gives_nothing_back {I3}::test_a_lease_on_a_row_that_does_not_execute_is_worth_nothing",
     ),
     Guard(
         "epoch in a report",

@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
-from uuid import UUID
 
 import psycopg
 
@@ -195,7 +194,7 @@ class Completer:
     async def _write(self) -> None:
         wait = 0.05
         while self._waiting:
-            batch = _each_job_once(self._waiting[:_BATCH])
+            batch = self._waiting[:_BATCH]
             try:
                 await self._write_or_split(batch)
             except DatabaseUnavailableError as error:
@@ -290,17 +289,6 @@ class Completer:
 def _together(conn: Connection, patches: int) -> AbstractAsyncContextManager[object]:
     """What is said of running jobs is written in one transaction with how they ended."""
     return conn.transaction() if patches else nullcontext()
-
-
-def _each_job_once(batch: list[Done]) -> list[Done]:
-    """Return the batch up to where a job comes a second time: a worker can lose one and get it again."""
-    seen = set[str | UUID]()
-    for place, done in enumerate(batch):
-        key = done.job.key if type(done.job) is Claimed else done.job.id
-        if key in seen:
-            return batch[:place]
-        seen.add(key)
-    return batch
 
 
 def _completion(done: Done, outcome: Succeeded) -> Completion:

@@ -112,7 +112,7 @@ SELECT id, queue FROM back
 
 
 #: The common end, cheap: no locks taken beforehand (the rows are asked for in the order of their ids), no
-#: keys to release, arrays that are made as text. Completed jobs of one worker, each at most once.
+#: keys to release, arrays that are made as text.
 _COMPLETE: LiteralString = (
     """
 WITH gone AS (
@@ -165,10 +165,7 @@ class Completion:
 async def complete(
     conn: Connection, schema: Schema, worker_id: UUID, completions: Sequence[Completion]
 ) -> int:
-    """End completed jobs of one worker; returns how many were still its own.
-
-    No job may be there twice: a row is matched with one of the two at random.
-    """
+    """End completed jobs of one worker; returns how many were still its own."""
     done = sorted(completions, key=_key_of)
     parameters = {
         "worker_id": worker_id,

@@ -1,6 +1,7 @@
 """I3: every write carries (id, epoch, holder) in its WHERE; a stale one changes nothing and is counted."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +15,7 @@ from adapter.core.completion import Completer, Done
 from adapter.domain.outcome import Applied, Authority, Errored, Lease, RemoteReport, Returned, Succeeded
 from adapter.store import endings, jobs, outbox
 from adapter.store.claims import Claimed
+from adapter.store.database import Connection
 from adapter.store.endings import Ending, GivingBack
 from tests.rig import Rig, new_id
 
@@ -39,6 +41,11 @@ async def held(rig: Rig) -> tuple[Claimed, Lease]:
     return job, lease
 
 
+async def complete(conn: Connection, rig: Rig, job: Claimed, lease: Lease, epoch: int = 1) -> int:
+    completion = endings.Completion(job.key, epoch, lease.claim_number, "1")
+    return await endings.complete(conn, rig.schema, lease.worker_id, [completion])
+
+
 STALE: dict[str, Callable[[Lease], Lease]] = {
     "another worker": lambda lease: replace(lease, worker_id=new_id()),
     "an earlier claim": lambda lease: replace(lease, claim_number=6),
@@ -53,6 +60,7 @@ async def test_a_stale_lease_ends_nothing_and_gives_nothing_back(rig: Rig, how: 
     async with rig.adapter.database.connection() as conn:
         assert await endings.finish(conn, rig.schema, [ending(job, STALE[how](lease))]) == []
         assert await endings.give_back(conn, rig.schema, [giving(job, STALE[how](lease))]) == {}
+        assert await complete(conn, rig, job, STALE[how](lease)) == 0
     assert await rig.row(job.id) == before
     assert await rig.events(job.id) == []
 
@@ -64,6 +72,7 @@ async def test_a_stale_epoch_ends_nothing_and_gives_nothing_back(rig: Rig) -> No
         async with rig.adapter.database.connection() as conn:
             assert await endings.finish(conn, rig.schema, [ending(job, lease, epoch=epoch)]) == []
             assert await endings.give_back(conn, rig.schema, [giving(job, lease, epoch=epoch)]) == {}
+            assert await complete(conn, rig, job, lease, epoch=epoch) == 0
     assert await rig.row(job.id) == before
 
 
@@ -73,7 +82,41 @@ async def test_a_lease_on_a_row_that_does_not_execute_is_worth_nothing(rig: Rig)
     async with rig.adapter.database.connection() as conn:
         assert await endings.finish(conn, rig.schema, [ending(job, lease)]) == []
         assert await endings.give_back(conn, rig.schema, [giving(job, lease)]) == {}
+        assert await complete(conn, rig, job, lease) == 0
     assert await rig.status(job.id) == "QUEUED"
+
+
+async def test_a_batch_of_completions_ends_what_is_still_held_and_keeps_its_results(rig: Rig) -> None:
+    results = [None, "7", '"a \\"quoted\\" \\\\ one"', '{"a": [1, null]}', '"NULL"', '"{,}"']
+    for n in range(len(results)):
+        await rig.adapter.schedule_job("echo", n)
+    lease, claimed = await rig.claim(3)
+    gone = await rig.adapter.schedule_job("echo", "later")
+    completions = [
+        endings.Completion(job.key, job.epoch, 3, result)
+        for job, result in zip(claimed, results, strict=True)
+    ]
+    stranger = endings.Completion(str(gone.id), 1, 3)
+    async with rig.adapter.database.connection() as conn:
+        ended = await endings.complete(conn, rig.schema, lease.worker_id, [stranger, *completions])
+        again = await endings.complete(conn, rig.schema, lease.worker_id, completions)
+    assert (ended, again) == (len(results), 0)
+    kept = [(await rig.row(job.id))["result"] for job in claimed]
+    assert kept == [None if each is None else json.loads(each) for each in results]
+    assert await rig.status(gone.id) == "QUEUED"
+
+
+async def test_a_job_that_was_lost_and_claimed_again_may_be_twice_in_one_batch(rig: Rig) -> None:
+    job, lease = await held(rig)
+    await rig.set(job.id, "status = 'QUEUED', worker_id = NULL, claim_number = NULL")
+    _, (again,) = await rig.claim(8, worker=lease.worker_id)
+    completer = Completer(rig.adapter._parts)
+    completer.take(Done(job, job.lease, Succeeded("old")))
+    completer.take(Done(again, again.lease, Succeeded("new")))
+    await completer.flush()
+    row = await rig.row(job.id)
+    assert (row["status"], row["result"]) == ("COMPLETED", "new")
+    assert rig.adapter.observers.counts["stale_write"] == 1
 
 
 @pytest.mark.parametrize("outcome", [Succeeded(1), Errored({"name": "E"}), Returned("stopped")])
