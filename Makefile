@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
 # Two at least: the tests wait for processes more than they compute.
 WORKERS ?= 2
-STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py keys_and_tags.py retention.py rescuing.py sql_function.py)
+STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-all test-quick test-oldest test-between check check-format check-lint check-types check-layers \
