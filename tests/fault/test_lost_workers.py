@@ -195,4 +195,4 @@ async def test_a_job_that_kills_its_worker_each_time_ends_crashed_and_others_do_
         "SELECT job_id, count(*) AS n FROM job_events WHERE kind = 'rescued' AND job_id <> %s GROUP BY 1",
         [poison],
     )
-    assert all(row["n"] == 1 for row in hit), "a poison job has cost others more than one rescue"
+    assert all(row["n"] < 3 for row in hit), "a poison job has met the same others each time"
