@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 from uuid import UUID
@@ -20,11 +20,10 @@ from adapter.core.reconcile import Progress, ReconcileReport
 from adapter.core.registry import TaskDefinition
 from adapter.core.replaying import replay_options
 from adapter.core.scheduling import Scheduled, topics_of
-from adapter.core.steering import Explanation
+from adapter.core.steering_verbs import SteersJobs
 from adapter.core.tasks import Task
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
-from adapter.domain.job import LOCAL, Job, JobStatus
-from adapter.domain.routing import Flags
+from adapter.domain.job import Job, JobStatus
 from adapter.store import families, resolving
 from adapter.store import jobs as job_store
 from adapter.store.dead_letters import DeadLetterFilter, DeadLetterPage
@@ -56,7 +55,7 @@ SAME: Any = object()
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
-class Adapter(ControlsQueues, DeclaresTasks, Assembly):
+class Adapter(ControlsQueues, SteersJobs, DeclaresTasks, Assembly):
     """One application's jobs: its tasks, its database, its executors.
 
     Making one does no I/O and touches no globals; two can live in one process. It is opened once
@@ -279,65 +278,6 @@ class Adapter(ControlsQueues, DeclaresTasks, Assembly):
             raise JobStateError(msg)
         self.notifier.poke(DISPATCH)
         return job
-
-    # ---- steering --------------------------------------------------------------------------------
-
-    async def explain(self, task: str, **options: Any) -> Explanation:
-        """Say where a job of ``task`` would go now and which rule decides, without scheduling it.
-
-        Options are those of `schedule_job`, with the payload as ``data=``.
-        """
-        return await self.steering.explain(task, **options)
-
-    async def flags(self) -> Flags:
-        """Return every switch there is."""
-        return await self.steering.current()
-
-    async def kill(
-        self, task: str = "*", *, to: str = LOCAL, reason: str, actor: str = "application"
-    ) -> None:
-        """Send every new job of a task, or of all, to one executor until `clear_flag`."""
-        await self.steering.kill(task, to=to, reason=reason, actor=actor)
-
-    async def rollout(
-        self,
-        task: str,
-        *,
-        to: str,
-        percent: float,
-        reason: str,
-        by: str | None = None,
-        allow: Sequence[str] = (),
-        deny: Sequence[str] = (),
-        when: Mapping[str, Any] | None = None,
-        actor: str = "application",
-    ) -> None:
-        """Send a share of a task's new jobs (``*``: of every task's) to an executor."""
-        await self.steering.rollout(
-            task,
-            to=to,
-            percent=percent,
-            reason=reason,
-            by=by,
-            allow=list(allow),
-            deny=list(deny),
-            when=when,
-            actor=actor,
-        )
-
-    async def clear_flag(
-        self,
-        kind: Literal["kill", "rollout", "circuit"],
-        task: str,
-        *,
-        executor: str = "",
-        reason: str,
-        actor: str = "application",
-    ) -> bool:
-        """Take a flag away; False when there was none."""
-        return (
-            await self.steering.clear(kind, task, executor=executor, reason=reason, actor=actor) is not None
-        )
 
     # ---- what remotes tell -----------------------------------------------------------------------
 

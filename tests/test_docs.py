@@ -15,6 +15,7 @@ from adapter import Adapter, AdapterError, Settings
 from adapter.cli.exits import MEANINGS
 from adapter.cli.root import app
 from adapter.core.reconcile import Verdict
+from adapter.domain import errors
 from adapter.domain.job import JobStatus
 from adapter.domain.outcome import Applied
 from adapter.store.tables import metadata_for
@@ -95,10 +96,12 @@ def test_the_example_environment_names_settings_that_exist() -> None:
 
 
 def kinds_of(error: type[AdapterError]) -> Iterator[type[AdapterError]]:
+    """Walk the tree in the order in which it is drawn."""
+    drawn = errors.__doc__ or ""
     yield error
-    for each in error.__subclasses__():
-        if each.__module__ == "adapter.domain.errors":
-            yield from kinds_of(each)
+    ours = [each for each in error.__subclasses__() if each.__module__.startswith("adapter.domain.errors.")]
+    for each in sorted(ours, key=lambda each: drawn.index(f" {each.__name__} ")):
+        yield from kinds_of(each)
 
 
 def test_every_error_is_documented_with_its_code_status_and_place() -> None:

@@ -1,4 +1,4 @@
-"""The parts of an adapter: made from settings, opened in order, run in the background, closed."""
+"""The parts of an adapter: made from settings, opened in order, closed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,13 +19,12 @@ from adapter.core.fence import StartFence
 from adapter.core.flags import FlagSource
 from adapter.core.hooks import HookPoints
 from adapter.core.inbox import Inbox
-from adapter.core.loops import Loop, Loops
 from adapter.core.maintenance import Maintenance
 from adapter.core.outcomes import Observers
 from adapter.core.parts import Parts
 from adapter.core.planning import Planner
 from adapter.core.reading import Reader
-from adapter.core.reconcile import BUSY, Reconciler
+from adapter.core.reconcile import Reconciler
 from adapter.core.registry import Registry
 from adapter.core.retention import Retention
 from adapter.core.scheduling import Scheduler
@@ -36,13 +34,11 @@ from adapter.core.watch import Watch
 from adapter.core.worker import Worker
 from adapter.domain.clock import Clock, SystemClock
 from adapter.domain.errors import (
-    ConfigurationError,
     NotOpenError,
     SchemaError,
-    StoreError,
     UnknownExecutorError,
 )
-from adapter.domain.job import LOCAL, Job
+from adapter.domain.job import LOCAL
 from adapter.domain.routing import EVERY_TASK
 from adapter.executors.base import Executor, ExecutorSet
 from adapter.settings import Settings
@@ -50,16 +46,12 @@ from adapter.store import revisions
 from adapter.store.database import Database, DatabaseConfig
 from adapter.store.insights import Insights
 from adapter.store.packets import PacketStore
-from adapter.store.wakeup import FLAGS, Listener, Notifier
-
-if TYPE_CHECKING:
-    from adapter.core.lifecycle import LifecycleSender
+from adapter.store.wakeup import Notifier
 
 logger = logging.getLogger("adapter")
 
 _PLACEHOLDERS = ("placeholder", "xxxx", "your-", "your_", "changeme", "<")
 
-_LEASE_CHECK_S = 15.0
 _MADE_BY_OPEN = frozenset(
     [
         "applier",
@@ -85,8 +77,8 @@ _MADE_BY_OPEN = frozenset(
 )
 
 
-class Assembly(HookPoints[Any, Any], ABC):
-    """Everything an adapter is made of. The verbs are in `adapter.app`."""
+class Building(HookPoints[Any, Any], ABC):
+    """Everything an adapter is made of, from settings to an open pool."""
 
     def __init__(
         self,
@@ -279,117 +271,6 @@ class Assembly(HookPoints[Any, Any], ABC):
         """Close."""
         await self.close()
 
-    @asynccontextmanager
-    async def running(
-        self, *, work: bool = False, dispatch: bool = True, sync: bool = True, **worker_options: Any
-    ) -> AsyncGenerator[Worker | None]:
-        """Run background loops while the block runs; the adapter is opened for it.
-
-        ``work``: run jobs of the local executor here. ``dispatch``: hand remote jobs out. ``sync``: apply
-        webhooks, reconcile on entry and on a timer, and do the upkeep.
-        """
-        async with self:
-            loops = Loops(self.clock)
-            worker: Worker | None = None
-            sender = self._lifecycle() if work or sync else None
-            if sender is not None:
-                self.observers.on_started(sender.started)
-                self.observers.on_finished(sender.finished)
-            listener = Listener(self.database, self.clock, self._heard)
-            upkeep = {"maintenance": self.maintenance.loop, "retention": self.retention.loop}
-            for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):
-                each.resume()
-            loops.start(Loop("listen", listener.run))
-            if dispatch or sync or work:
-                loops.start(Loop("routing", self.router.loop.run, self.router.loop.stop))
-            if dispatch:
-                loops.start(Loop("dispatch", self.dispatcher.loop.run, self.dispatcher.loop.stop))
-            if sync:
-                loops.start(Loop("inbox", self.inbox.loop.run, self.inbox.loop.stop))
-                loops.start(Loop("reconcile", self._reconcile_forever))
-            if sync or work:
-                for name, poller in upkeep.items():
-                    loops.start(Loop(name, poller.run, poller.stop))
-            if work:
-                worker = self.worker(**worker_options)
-                self._workers.append(worker)
-                loops.start(Loop("worker", worker.run, worker.stop))
-            try:
-                yield worker
-            finally:
-                await loops.stop()
-                if worker is not None:
-                    self._workers.remove(worker)
-                if sender is not None:
-                    await sender.aclose()
-
-    def lifespan(
-        self, *, work: bool = False, dispatch: bool = True, sync: bool = True
-    ) -> Callable[[Any], Any]:
-        """Return a lifespan for Starlette or FastAPI: ``FastAPI(lifespan=adapter.lifespan())``."""
-
-        @asynccontextmanager
-        async def lifespan(_app: Any) -> AsyncGenerator[None]:
-            async with self.running(work=work, dispatch=dispatch, sync=sync):
-                yield
-
-        return lifespan
-
-    def _lifecycle(self) -> LifecycleSender | None:
-        url, secret = self.settings.lifecycle_url, self.settings.lifecycle_secret
-        if url is None:
-            return None
-        if secret is None:
-            msg = "ADAPTER_LIFECYCLE_URL is set without ADAPTER_LIFECYCLE_SECRET: nobody could believe the events."
-            raise ConfigurationError(msg)
-        from adapter.core.lifecycle import LifecycleSender  # noqa: PLC0415 - HTTP, only where it is used
-
-        return LifecycleSender(url, secret.get_secret_value(), self.clock)
-
-    def worker(self, **options: Any) -> Worker:
-        """Return a worker of this process; `running(work=True)` runs one for you."""
-        return Worker(self._parts, self.settings.worker(**options), self._schedule_child, self.scheduler)
-
     @abstractmethod
-    async def _schedule_child(self, parent: Job, task: str, data: Any, **options: Any) -> Any:
-        """Schedule a job for the handler of ``parent``."""
-
     def _heard(self, topics: set[str]) -> None:
         """Pass on what happened, here or elsewhere."""
-        if FLAGS in topics or "*" in topics:
-            self._flags.forget()
-        self.dispatcher.loop.heard(topics)
-        self.inbox.loop.heard(topics)
-        self.router.loop.heard(topics)
-        self.watch.heard(topics)
-        for worker in self._workers:
-            worker.heard(topics)
-
-    async def _reconcile_forever(self) -> None:
-        interval = self.settings.reconcile_seconds
-        recent = 0.0
-        while True:
-            wait = interval
-            try:
-                report = await self.reconciler.run_once(unless_done_within=recent)
-                if report.stopped == BUSY:
-                    # Whoever holds the lease may be dead: a boot must not leave the first pass to the timer.
-                    wait = min(wait, _LEASE_CHECK_S)
-                else:
-                    # From then on one pass per interval is enough for all processes together.
-                    recent = interval * 0.9
-            except StoreError as error:
-                logger.warning("reconciliation has to wait: %s", type(error).__name__)
-            await self.clock.sleep(wait)
-
-    async def probe(self) -> dict[str, str]:
-        """Return what keeps this process from serving, by name; empty means nothing does."""
-        try:
-            problem = await revisions.problem(self.database)
-        except StoreError as error:
-            return {"database": f"cannot be reached: {type(error).__name__}"}
-        problems = {"schema": problem} if problem is not None else dict[str, str]()
-        for worker in self._workers:
-            if worker.problem is not None:
-                problems["worker"] = worker.problem
-        return problems

@@ -1,0 +1,144 @@
+"""What runs in the background of an adapter, and who is told what."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from adapter.assembly.building import Building
+from adapter.core.loops import Loop, Loops
+from adapter.core.reconcile import BUSY
+from adapter.core.worker import Worker
+from adapter.domain.errors import ConfigurationError, StoreError
+from adapter.domain.job import Job
+from adapter.store import revisions
+from adapter.store.wakeup import FLAGS, Listener
+
+if TYPE_CHECKING:
+    from adapter.core.lifecycle import LifecycleSender
+
+logger = logging.getLogger("adapter")
+
+_LEASE_CHECK_S = 15.0
+
+
+class Assembly(Building):
+    """Everything an adapter is made of, and its background. The verbs are in `adapter.app`."""
+
+    @asynccontextmanager
+    async def running(
+        self, *, work: bool = False, dispatch: bool = True, sync: bool = True, **worker_options: Any
+    ) -> AsyncGenerator[Worker | None]:
+        """Run background loops while the block runs; the adapter is opened for it.
+
+        ``work``: run jobs of the local executor here. ``dispatch``: hand remote jobs out. ``sync``: apply
+        webhooks, reconcile on entry and on a timer, and do the upkeep.
+        """
+        async with self:
+            loops = Loops(self.clock)
+            worker: Worker | None = None
+            sender = self._lifecycle() if work or sync else None
+            if sender is not None:
+                self.observers.on_started(sender.started)
+                self.observers.on_finished(sender.finished)
+            listener = Listener(self.database, self.clock, self._heard)
+            upkeep = {"maintenance": self.maintenance.loop, "retention": self.retention.loop}
+            for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):
+                each.resume()
+            loops.start(Loop("listen", listener.run))
+            if dispatch or sync or work:
+                loops.start(Loop("routing", self.router.loop.run, self.router.loop.stop))
+            if dispatch:
+                loops.start(Loop("dispatch", self.dispatcher.loop.run, self.dispatcher.loop.stop))
+            if sync:
+                loops.start(Loop("inbox", self.inbox.loop.run, self.inbox.loop.stop))
+                loops.start(Loop("reconcile", self._reconcile_forever))
+            if sync or work:
+                for name, poller in upkeep.items():
+                    loops.start(Loop(name, poller.run, poller.stop))
+            if work:
+                worker = self.worker(**worker_options)
+                self._workers.append(worker)
+                loops.start(Loop("worker", worker.run, worker.stop))
+            try:
+                yield worker
+            finally:
+                await loops.stop()
+                if worker is not None:
+                    self._workers.remove(worker)
+                if sender is not None:
+                    await sender.aclose()
+
+    def lifespan(
+        self, *, work: bool = False, dispatch: bool = True, sync: bool = True
+    ) -> Callable[[Any], Any]:
+        """Return a lifespan for Starlette or FastAPI: ``FastAPI(lifespan=adapter.lifespan())``."""
+
+        @asynccontextmanager
+        async def lifespan(_app: Any) -> AsyncGenerator[None]:
+            async with self.running(work=work, dispatch=dispatch, sync=sync):
+                yield
+
+        return lifespan
+
+    def _lifecycle(self) -> LifecycleSender | None:
+        url, secret = self.settings.lifecycle_url, self.settings.lifecycle_secret
+        if url is None:
+            return None
+        if secret is None:
+            msg = "ADAPTER_LIFECYCLE_URL is set without ADAPTER_LIFECYCLE_SECRET: nobody could believe the events."
+            raise ConfigurationError(msg)
+        from adapter.core.lifecycle import LifecycleSender  # noqa: PLC0415 - HTTP, only where it is used
+
+        return LifecycleSender(url, secret.get_secret_value(), self.clock)
+
+    def worker(self, **options: Any) -> Worker:
+        """Return a worker of this process; `running(work=True)` runs one for you."""
+        return Worker(self._parts, self.settings.worker(**options), self._schedule_child, self.scheduler)
+
+    @abstractmethod
+    async def _schedule_child(self, parent: Job, task: str, data: Any, **options: Any) -> Any:
+        """Schedule a job for the handler of ``parent``."""
+
+    def _heard(self, topics: set[str]) -> None:
+        """Pass on what happened, here or elsewhere."""
+        if FLAGS in topics or "*" in topics:
+            self._flags.forget()
+        self.dispatcher.loop.heard(topics)
+        self.inbox.loop.heard(topics)
+        self.router.loop.heard(topics)
+        self.watch.heard(topics)
+        for worker in self._workers:
+            worker.heard(topics)
+
+    async def _reconcile_forever(self) -> None:
+        interval = self.settings.reconcile_seconds
+        recent = 0.0
+        while True:
+            wait = interval
+            try:
+                report = await self.reconciler.run_once(unless_done_within=recent)
+                if report.stopped == BUSY:
+                    # Whoever holds the lease may be dead: a boot must not leave the first pass to the timer.
+                    wait = min(wait, _LEASE_CHECK_S)
+                else:
+                    # From then on one pass per interval is enough for all processes together.
+                    recent = interval * 0.9
+            except StoreError as error:
+                logger.warning("reconciliation has to wait: %s", type(error).__name__)
+            await self.clock.sleep(wait)
+
+    async def probe(self) -> dict[str, str]:
+        """Return what keeps this process from serving, by name; empty means nothing does."""
+        try:
+            problem = await revisions.problem(self.database)
+        except StoreError as error:
+            return {"database": f"cannot be reached: {type(error).__name__}"}
+        problems = {"schema": problem} if problem is not None else dict[str, str]()
+        for worker in self._workers:
+            if worker.problem is not None:
+                problems["worker"] = worker.problem
+        return problems

@@ -1,0 +1,142 @@
+"""Every error this library raises, in one tree.
+
+::
+
+    AdapterError                       code: adapter
+    ├── ConfigurationError             configuration        stops a boot
+    │   ├── UnknownExecutorError       unknown_executor
+    │   ├── TaskDefinitionError        task_definition
+    │   └── NotOpenError               not_open
+    ├── RequestError                   request              the caller can mend it
+    │   ├── InvalidArgumentError       invalid_argument     also a ValueError
+    │   ├── InvalidPayloadError        invalid_payload
+    │   ├── UnknownTaskError           unknown_task
+    │   ├── TaskDisabledError          task_disabled
+    │   ├── DuplicateJobError          duplicate_job
+    │   ├── JobNotFoundError           job_not_found
+    │   ├── JobStateError              job_state
+    │   ├── ReplayMismatchError        replay_mismatch
+    │   └── FlagConflictError          flag_conflict
+    ├── JobEndedError                  job_ended            raised by ``job.result()``
+    │   ├── JobFailedError             job_failed
+    │   └── JobCanceledError           job_canceled
+    ├── ProcessDiedError               process_died         of a handler with isolation="process"
+    ├── ResultTimeoutError             result_timeout       also a TimeoutError
+    ├── StoreError                     store
+    │   ├── DatabaseUnavailableError   database_unavailable   worth trying again
+    │   ├── SchemaError                schema
+    │   └── EmbeddedPostgresError      embedded_postgres
+    ├── ExecutorError                  executor             how a call to a remote ended
+    │   ├── NotSentError               not_sent             surely not there, this time
+    │   ├── ThrottledError             throttled            a known no for now
+    │   ├── RejectedError              rejected             a known no for good
+    │   ├── UnknownOutcomeError        unknown_outcome      it may have been taken
+    │   └── UnsupportedError           unsupported          this executor cannot do that
+    ├── WebhookError                   webhook
+    │   ├── SignatureError             invalid_signature
+    │   ├── BodyTooLargeError          body_too_large
+    │   └── MalformedEventError        malformed_event
+    └── JobControl                     job_control          raised by handlers, on purpose
+        ├── AbortJobError              abort                do not retry
+        ├── RetryJobError              retry                retry at a given time
+        ├── SnoozeJobError             snooze               later, and no attempt is spent
+        └── JobInterruptedError        interrupted          it is to stop, and stops
+"""
+
+from __future__ import annotations
+
+from adapter.domain.errors.base import (
+    AdapterError,
+)
+from adapter.domain.errors.boot import (
+    ConfigurationError,
+    NotOpenError,
+    TaskDefinitionError,
+    UnknownExecutorError,
+)
+from adapter.domain.errors.control import (
+    AbortJobError,
+    JobControl,
+    JobInterruptedError,
+    RetryJobError,
+    SnoozeJobError,
+)
+from adapter.domain.errors.endings import (
+    JobCanceledError,
+    JobEndedError,
+    JobFailedError,
+    ProcessDiedError,
+    ResultTimeoutError,
+)
+from adapter.domain.errors.remotes import (
+    BodyTooLargeError,
+    ExecutorError,
+    MalformedEventError,
+    NotSentError,
+    RejectedError,
+    SignatureError,
+    ThrottledError,
+    UnknownOutcomeError,
+    UnsupportedError,
+    WebhookError,
+)
+from adapter.domain.errors.requests import (
+    DuplicateJobError,
+    FlagConflictError,
+    InvalidArgumentError,
+    InvalidPayloadError,
+    JobNotFoundError,
+    JobStateError,
+    ReplayMismatchError,
+    RequestError,
+    TaskDisabledError,
+    UnknownTaskError,
+)
+from adapter.domain.errors.stores import (
+    DatabaseUnavailableError,
+    EmbeddedPostgresError,
+    SchemaError,
+    StoreError,
+)
+
+__all__ = [
+    "AbortJobError",
+    "AdapterError",
+    "BodyTooLargeError",
+    "ConfigurationError",
+    "DatabaseUnavailableError",
+    "DuplicateJobError",
+    "EmbeddedPostgresError",
+    "ExecutorError",
+    "FlagConflictError",
+    "InvalidArgumentError",
+    "InvalidPayloadError",
+    "JobCanceledError",
+    "JobControl",
+    "JobEndedError",
+    "JobFailedError",
+    "JobInterruptedError",
+    "JobNotFoundError",
+    "JobStateError",
+    "MalformedEventError",
+    "NotOpenError",
+    "NotSentError",
+    "ProcessDiedError",
+    "RejectedError",
+    "ReplayMismatchError",
+    "RequestError",
+    "ResultTimeoutError",
+    "RetryJobError",
+    "SchemaError",
+    "SignatureError",
+    "SnoozeJobError",
+    "StoreError",
+    "TaskDefinitionError",
+    "TaskDisabledError",
+    "ThrottledError",
+    "UnknownExecutorError",
+    "UnknownOutcomeError",
+    "UnknownTaskError",
+    "UnsupportedError",
+    "WebhookError",
+]

@@ -1,0 +1,98 @@
+"""What a caller can mend: nothing was written."""
+
+from __future__ import annotations
+
+from adapter.domain.errors.base import AdapterError
+
+
+class RequestError(AdapterError):
+    """The call cannot be carried out as asked; nothing was written."""
+
+    code = "request"
+
+
+class InvalidArgumentError(RequestError, ValueError):
+    """An argument is out of range, or two arguments exclude each other."""
+
+    code = "invalid_argument"
+
+
+class InvalidPayloadError(RequestError):
+    """The payload does not fit the task's schema, or is no JSON PostgreSQL can keep.
+
+    ``problems`` lists the paths and what is wrong there, never the values.
+    """
+
+    code = "invalid_payload"
+
+    def __init__(self, task: str, problems: list[str]) -> None:
+        super().__init__(f"The payload of {task!r} is not valid: {'; '.join(problems)}.")
+        self.problems = problems
+
+
+class UnknownTaskError(RequestError):
+    """No task of that name is registered."""
+
+    code = "unknown_task"
+
+    def __init__(self, task: str, near: list[str]) -> None:
+        hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
+        super().__init__(f"No task {task!r} is registered.{hint}")
+        self.task = task
+
+
+class TaskDisabledError(RequestError):
+    """The task is declared with ``enabled=False``."""
+
+    code = "task_disabled"
+
+    def __init__(self, task: str) -> None:
+        super().__init__(f"Task {task!r} is disabled. Enable it in the registry to schedule it.")
+
+
+class DuplicateJobError(RequestError):
+    """A job holds the key or tag, and the call said ``on_conflict="reject"``. ``job_id`` is the holder."""
+
+    code = "duplicate_job"
+
+    def __init__(self, task: str, held_by: str, job_id: object) -> None:
+        super().__init__(
+            f"Job {job_id} of {task!r} already holds this {held_by}. Nothing was written; look at that job, "
+            "or schedule with on_conflict='keep' or 'replace'."
+        )
+        self.task = task
+        self.job_id = job_id
+
+
+class JobNotFoundError(RequestError):
+    """No job has that id, or it is past its retention."""
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: object) -> None:
+        super().__init__(f"There is no job {job_id}.")
+
+
+class JobStateError(RequestError):
+    """The job is in a state in which this cannot be done."""
+
+    code = "job_state"
+
+
+class ReplayMismatchError(RequestError):
+    """A handler that runs again has asked for other children than the first time."""
+
+    code = "replay_mismatch"
+
+    def __init__(self, job_id: object, call: str, before: str, now: str) -> None:
+        super().__init__(
+            f"Job {job_id} runs again, and its waiting call {call} asks for {now!r} where it asked for {before!r}. "
+            "Make waiting calls in the same order in every try, or name them with key=."
+        )
+        self.job_id = job_id
+
+
+class FlagConflictError(RequestError):
+    """Somebody else changed the flag since it was read. Read it again and decide again."""
+
+    code = "flag_conflict"

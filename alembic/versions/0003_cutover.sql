@@ -1,0 +1,2 @@
+-- Cutover. Added only: the release before goes on working.
+-- {s} is the schema as an identifier, {l} as a string.

@@ -1,0 +1,1 @@
+-- Takes 0003_cutover.sql away again, the last first.
