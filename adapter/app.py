@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from uuid import UUID
 
 from adapter.assembly import Assembly
+from adapter.core.cutover.verbs import CutsOver
 from adapter.core.dead_letters import RedriveOptions, RedriveReport
 from adapter.core.declaring import DeclaresTasks
 from adapter.core.fence import StartClaim
@@ -20,7 +21,6 @@ from adapter.core.reconcile import Progress, ReconcileReport
 from adapter.core.registry import TaskDefinition
 from adapter.core.replaying import replay_options
 from adapter.core.scheduling import Scheduled, topics_of
-from adapter.core.steering_verbs import SteersJobs
 from adapter.core.tasks import Task
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
 from adapter.domain.job import Job, JobStatus
@@ -55,7 +55,7 @@ SAME: Any = object()
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
-class Adapter(ControlsQueues, SteersJobs, DeclaresTasks, Assembly):
+class Adapter(ControlsQueues, CutsOver, DeclaresTasks, Assembly):
     """One application's jobs: its tasks, its database, its executors.
 
     Making one does no I/O and touches no globals; two can live in one process. It is opened once

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
+from adapter.core.cutover.steering import Steering
 from adapter.core.dead_letters import DeadLetters
 from adapter.core.dispatch import Dispatcher
 from adapter.core.fence import StartFence
@@ -28,7 +29,6 @@ from adapter.core.reconcile import Reconciler
 from adapter.core.registry import Registry
 from adapter.core.retention import Retention
 from adapter.core.scheduling import Scheduler
-from adapter.core.steering import Steering
 from adapter.core.unrouted import Router
 from adapter.core.watch import Watch
 from adapter.core.worker import Worker

@@ -10,12 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from adapter.cli import (
+    cutover,
     db,
     dead,
     dev,
     doctor,
     exits,
-    flags,
     jobs,
     queues,
     reconcile,
@@ -122,8 +122,7 @@ app.command("reconcile", rich_help_panel="Run")(reconcile.reconcile)
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Look and steer")
 app.add_typer(dead.app, name="dead", rich_help_panel="Look and steer")
 app.add_typer(tasks.app, name="tasks", rich_help_panel="Look and steer")
-app.command("explain", rich_help_panel="Look and steer")(tasks.explain)
-app.add_typer(flags.app, name="flags", rich_help_panel="Look and steer")
+app.add_typer(cutover.app, name="cutover", rich_help_panel="Look and steer")
 app.add_typer(queues.app, name="queues", rich_help_panel="Look and steer")
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel="Look and steer")
 app.add_typer(db.app, name="db", rich_help_panel="Operate")

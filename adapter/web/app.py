@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 
 from adapter.web import health
 from adapter.web.auth import Keyring
+from adapter.web.cutover import routes as cutover
 from adapter.web.errors import HANDLERS
 from adapter.web.health import Readiness
 from adapter.web.middleware import Outermost
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
 
 
 def create_app(adapter: Adapter, *, owns_adapter: bool = True) -> Starlette:
-    """Return the application: webhooks, health, and the Trigger.dev-compatible API.
+    """Return the application: webhooks, health, the Trigger.dev-compatible API, cutover.
 
     With ``owns_adapter`` its lifespan opens and closes the adapter. A host that mounts the application
     opens the adapter itself and passes False: nobody runs the lifespan of a mounted application.
     """
+    keyring = Keyring(adapter.settings.api_keys)
     app = Starlette(
         routes=[
             *health.routes(Readiness(adapter.probe, adapter.clock)),
             *WebhookRoutes(adapter).routes,
-            *trigger_api.routes(adapter, Keyring(adapter.settings.api_keys)),
+            *trigger_api.routes(adapter, keyring),
+            *cutover.routes(adapter, keyring),
         ],
         middleware=[
             Middleware(

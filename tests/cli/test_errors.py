@@ -27,7 +27,7 @@ SECRET = "s3cret-of-the-payload"
         (("jobs", "schedule", "index", "--delay", "soon"), 2, "invalid_argument"),
         (("jobs", "schedule", "index", "@/nowhere.json"), 2, "usage"),
         (("jobs", "list", "--after", "nonsense"), 2, "invalid_argument"),
-        (("explain", "nope"), 6, "unknown_task"),
+        (("cutover", "explain", "nope"), 6, "unknown_task"),
         (("healthcheck", "--url", "file:///etc/passwd"), 2, "usage"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_setting_with_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "words", [("tasks", "list"), ("explain", "index"), ("worker",), ("jobs", "schedule", "x")]
+    "words", [("tasks", "list"), ("cutover", "explain", "index"), ("worker",), ("jobs", "schedule", "x")]
 )
 def test_what_needs_tasks_says_how_to_name_an_application(database: str, words: tuple[str, ...]) -> None:
     answer = adapter(*words)

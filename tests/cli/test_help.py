@@ -30,7 +30,7 @@ def test_an_exit_code_is_in_the_help(code: exits.ExitCode) -> None:
     assert f"{code.value} {meaning}" in shown
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "adapter jobs", "adapter flags set"])
+@pytest.mark.parametrize("name", [*COMMANDS, "adapter jobs", "adapter cutover"])
 def test_every_command_explains_itself(name: str) -> None:
     answer = adapter(*name.split()[1:], "--help")
     assert (answer.code, "Usage:" in answer.out) == (0, True)

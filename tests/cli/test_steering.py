@@ -9,46 +9,46 @@ from tests.cli.commands import adapter
 
 
 def flags() -> list[dict[str, Any]]:
-    answer = adapter("--json", "flags", "list")
+    answer = adapter("--json", "cutover", "status")
     assert answer.code == 0, answer.err
     return answer.document["flags"]
 
 
 def test_a_kill_switch_is_set_listed_and_cleared(shop: ModuleType) -> None:
-    done = adapter("flags", "set", "kill", "*", "--to", "internal", "--reason", "INC-7")
+    done = adapter("cutover", "kill", "*", "--to", "internal", "--reason", "INC-7")
     assert (done.code, done.out) == (0, "every new job of every task goes to local now\n")
     (flag,) = flags()
     assert (flag["kind"], flag["task"], flag["executor"], flag["source"]) == ("kill", "*", "local", "runtime")
     assert (flag["reason"], flag["actor"]) == ("INC-7", actor())
-    cleared = adapter("--json", "flags", "clear", "kill", "*", "--reason", "over")
+    cleared = adapter("--json", "cutover", "unkill", "*", "--reason", "over")
     assert cleared.document["cleared"]["reason"] == "INC-7"
     assert flags() == []
 
 
 def test_who_turned_a_flag_from_where_is_written_down(shop: ModuleType, database: str) -> None:
-    adapter("flags", "set", "kill", "index", "--reason", "INC-7")
+    adapter("cutover", "kill", "index", "--reason", "INC-7")
     with psycopg.connect(database) as conn:
         rows = conn.execute("SELECT actor, source, reason FROM adapter.flag_changes").fetchall()
     assert rows == [(actor(), "cli", "INC-7")]
 
 
 def test_a_kill_switch_warns_of_tasks_that_cannot_go_there(shop: ModuleType) -> None:
-    done = adapter("flags", "set", "kill", "*", "--to", "trigger", "--reason", "test")
+    done = adapter("cutover", "kill", "*", "--to", "trigger", "--reason", "test")
     assert done.code == 0
     assert "send-email cannot run at trigger" in done.err
 
 
 def test_a_rollout_is_set_listed_and_cleared(shop: ModuleType) -> None:
     options = ("--to", "trigger", "--percent", "25", "--by", "tag", "--allow", "vip", "--when", "plan=pro")
-    done = adapter("--json", "flags", "set", "rollout", "index", *options, "--reason", "week 2")
+    done = adapter("--json", "cutover", "rollout", "index", *options, "--reason", "week 2")
     assert done.code == 0, done.err
     assert done.document["percent"] == 25
     (flag,) = flags()
     assert (flag["percent"], flag["hash_by"]) == (25, "tag")
     assert flag["detail"] == {"allow": ["vip"], "when": {"plan": "pro"}}
-    table = adapter("flags", "list").out
+    table = adapter("cutover", "status").out
     assert "25% by tag (allow, when)" in table
-    assert adapter("flags", "clear", "rollout", "index", "--reason", "done").code == 0
+    assert adapter("cutover", "withdraw", "index", "--reason", "done").code == 0
     assert flags() == []
 
 
@@ -60,18 +60,18 @@ def test_a_switch_of_the_environment_is_listed(shop: ModuleType, monkeypatch: py
 
 
 def test_without_flags_the_list_says_so(database: str) -> None:
-    answer = adapter("flags", "list")
+    answer = adapter("cutover", "status")
     assert (answer.code, answer.out, answer.err) == (0, "", "No flags are set.\n")
 
 
-@pytest.mark.parametrize("kind", ["kill", "rollout", "circuit"])
-def test_a_flag_that_is_not_there_cannot_be_cleared(database: str, kind: str) -> None:
-    answer = adapter("flags", "clear", kind, "index", "--reason", "x")
+@pytest.mark.parametrize("verb", ["unkill", "withdraw", "resume"])
+def test_a_flag_that_is_not_there_cannot_be_cleared(database: str, verb: str) -> None:
+    answer = adapter("cutover", verb, "index", "--reason", "x")
     assert (answer.code, "[flag_not_found]" in answer.err) == (6, True)
 
 
 def test_a_flag_that_somebody_changed_meanwhile_is_left_alone(shop: ModuleType) -> None:
-    turn = ("flags", "set", "kill", "index", "--to", "local", "--reason", "x")
+    turn = ("cutover", "kill", "index", "--to", "local", "--reason", "x")
     assert adapter(*turn, "--if-version", "0").code == 0
     answer = adapter(*turn, "--if-version", "0")
     assert (answer.code, "[flag_conflict]" in answer.err) == (5, True)
@@ -90,7 +90,7 @@ def test_a_flag_that_somebody_changed_meanwhile_is_left_alone(shop: ModuleType) 
     ],
 )
 def test_a_flag_that_makes_no_sense_is_refused(shop: ModuleType, words: tuple[str, ...], code: int) -> None:
-    answer = adapter("flags", "set", *words)
+    answer = adapter("cutover", *words)
     assert (answer.code, answer.out) == (code, "")
     assert flags() == []
 
@@ -106,11 +106,11 @@ def test_tasks_are_listed_with_where_they_run_and_go(shop: ModuleType) -> None:
 
 def test_a_list_of_tasks_names_both_sides_of_a_rollout(shop: ModuleType) -> None:
     options = ("--to", "trigger", "--percent", "25", "--reason", "x")
-    adapter("flags", "set", "rollout", "index", *options)
+    adapter("cutover", "rollout", "index", *options)
     found = {each["id"]: each for each in adapter("--json", "tasks", "list").document["tasks"]}
     assert found["index"]["goes_to"] == "trigger 25%, else local"
     assert found["index"]["reason"] == "rollout by tag; else default"
-    adapter("flags", "set", "kill", "index", "--reason", "x")
+    adapter("cutover", "kill", "index", "--reason", "x")
     found = {each["id"]: each for each in adapter("--json", "tasks", "list").document["tasks"]}
     assert (found["index"]["goes_to"], found["index"]["reason"]) == (
         "local",
@@ -120,16 +120,16 @@ def test_a_list_of_tasks_names_both_sides_of_a_rollout(shop: ModuleType) -> None
 
 def test_an_explanation_marks_the_rule_that_decides(shop: ModuleType) -> None:
     rollout = ("--to", "trigger", "--percent", "0", "--allow", "vip", "--reason", "x")
-    adapter("flags", "set", "rollout", "index", *rollout)
-    found = adapter("--json", "explain", "index", "--key", "vip", "--data", "[1]").document
+    adapter("cutover", "rollout", "index", *rollout)
+    found = adapter("--json", "cutover", "explain", "index", "--tag", "vip", "--data", "[1]").document
     assert (found["executor"], found["blocked"]) == ("trigger", False)
     assert [each["rule"] for each in found["steps"] if each["deciding"]] == ["rollout"]
-    other = adapter("explain", "index", "--key", "someone", "--context", "plan=pro").out
+    other = adapter("cutover", "explain", "index", "--tag", "someone", "--context", "plan=pro").out
     assert other.splitlines()[0] == "index goes to local: default"
     assert [line.split()[1] for line in other.splitlines() if "▶" in line] == ["default"]
 
 
 def test_an_explanation_may_assume_what_the_call_says(shop: ModuleType) -> None:
-    found = adapter("--json", "explain", "index", "--executor", "trigger").document
+    found = adapter("--json", "cutover", "explain", "index", "--executor", "trigger").document
     assert (found["executor"], found["reason"]) == ("trigger", "call")
     assert adapter("--json", "jobs", "list").document["jobs"] == []

@@ -48,12 +48,12 @@ def test_internal_is_an_alias_of_local_in_every_command_that_names_an_executor(d
     assert "watchChain" in listed
     key = {"TRIGGER_SECRET_KEY": "tr_dev_0123456789"}
     explained = adapter_command(
-        database_url, "explain", "processLargeDataset", "--executor", "internal", **key
+        database_url, "cutover", "explain", "processLargeDataset", "--executor", "internal", **key
     )
     assert '"local"' in json.dumps(explained)
-    turned = ("flags", "set", "kill", "processLargeDataset", "--to", "internal", "--reason", "test")
+    turned = ("cutover", "kill", "processLargeDataset", "--to", "internal", "--reason", "test")
     adapter_command(database_url, *turned, **key)
-    assert '"local"' in json.dumps(adapter_command(database_url, "flags", "list", **key))
+    assert '"local"' in json.dumps(adapter_command(database_url, "cutover", "status", **key))
 
 
 @pytest.fixture

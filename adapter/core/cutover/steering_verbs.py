@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from adapter.core.steering import Explanation, Steering
+from adapter.core.cutover.steering import Explanation, Steering
 from adapter.domain.job import LOCAL
 from adapter.domain.routing import Flags
 

@@ -1,0 +1,35 @@
+"""`adapter cutover`: moving tasks between executors, told in the order in which it is done.
+
+A verb is a function in a file of its part; this is where it gets its name and its place in the story.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from adapter.cli.cutover import circuits, explaining, kills, rollouts, state
+
+_HELP = """Move tasks between executors, see what it does, and be back in a second.
+
+Nothing here touches a job that has been given away, but a rollback or a migration that says so. Every change \
+needs a --reason and is written down with who made it.
+"""
+
+LOOK = "1. Look: where do jobs go, and why?"
+MOVE = "2. Move: a share, then all"
+WATCH = "3. Watch: is it equal, is it well?"
+BACK = "4. Go back: new jobs at once, the others by recall"
+FINISH = "5. Finish: nothing is left there"
+
+app = typer.Typer(no_args_is_help=True, help=_HELP)
+
+app.command("status", rich_help_panel=LOOK)(state.status)
+app.command("explain", rich_help_panel=LOOK)(explaining.explain)
+
+app.command("rollout", rich_help_panel=MOVE)(rollouts.rollout)
+app.command("withdraw", rich_help_panel=MOVE)(rollouts.withdraw)
+
+app.command("resume", rich_help_panel=WATCH)(circuits.resume)
+
+app.command("kill", rich_help_panel=BACK)(kills.kill)
+app.command("unkill", rich_help_panel=BACK)(kills.unkill)

@@ -1,0 +1,67 @@
+"""Rollouts: a share of new jobs to an executor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adapter.cli.cutover import changing
+from adapter.cli.invocation import Invocation, actor, pairs
+from adapter.domain.job import executor_name
+
+if TYPE_CHECKING:
+    from adapter.app import Adapter
+
+
+def rollout(
+    ctx: typer.Context,
+    task: changing.Task,
+    reason: changing.Reason,
+    to: Annotated[str, typer.Option(help="The executor that gets the share.")],
+    percent: Annotated[float, typer.Option(min=0, max=100, help="The share, in steps of 0.001.")],
+    by: Annotated[
+        str | None, typer.Option(metavar="UNIT", help="tag, user_id, data.<path> or context.<name>.")
+    ] = None,
+    allow: Annotated[list[str] | None, typer.Option(metavar="UNIT", help="Always goes there.")] = None,
+    deny: Annotated[list[str] | None, typer.Option(metavar="UNIT", help="Never goes there.")] = None,
+    when: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Only jobs whose context= says so.")
+    ] = None,
+    expected_version: changing.Version = None,
+) -> None:
+    """Send a share of a task's new jobs to an executor. Raising it only adds, lowering takes back the last."""
+    invocation = Invocation.of(ctx)
+    conditions = pairs(when, "--when")
+
+    async def turn(adapter: Adapter) -> None:
+        await adapter.steering.rollout(
+            task,
+            to=to,
+            percent=percent,
+            reason=reason,
+            by=by,
+            allow=allow,
+            deny=deny,
+            when=conditions,
+            actor=actor(),
+            source=changing.SOURCE,
+            expected_version=expected_version,
+        )
+
+    changing.run(invocation, task, turn)
+    executor = executor_name(to)
+    invocation.answer(
+        {"kind": "rollout", "task": task, "executor": executor, "percent": percent, "reason": reason},
+        f"{percent:g}% of the new jobs of {changing.named(task)} go to {executor} now",
+    )
+
+
+def withdraw(
+    ctx: typer.Context,
+    task: changing.Task,
+    reason: changing.Reason,
+    to: Annotated[str, typer.Option(help="The rollout's executor; needed when there are several.")] = "",
+) -> None:
+    """Take a rollout away. Setting it again finds the same jobs."""
+    changing.clear(ctx, "rollout", task, to, reason)

@@ -1,0 +1,9 @@
+"""Every verb of a cutover, as the adapter has them."""
+
+from __future__ import annotations
+
+from adapter.core.cutover.steering_verbs import SteersJobs
+
+
+class CutsOver(SteersJobs):
+    """Mixed into the adapter. Each base is one part of a cutover."""

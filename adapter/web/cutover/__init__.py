@@ -1,0 +1,1 @@
+"""Cutover over HTTP: every verb of `adapter cutover` below ``/api/admin/cutover/``."""
