@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from adapter.domain.job import Job, JobStatus
     from adapter.domain.limits import Limits, Rate
     from adapter.domain.task import Batch, Queue, RetryPolicy
+    from adapter.domain.waiting import WaitReason
     from adapter.settings import Settings
     from adapter.store.dead_letters import DeadLetterFilter
     from adapter.store.insights import JobFilter, JobPage
@@ -53,6 +54,7 @@ __all__ = [
     "Settings",
     "SnoozeJobError",
     "Task",
+    "WaitReason",
 ]
 
 # Imported when first used: the command's `--help` must not wait for SQLAlchemy and httpx.
@@ -82,6 +84,7 @@ _HOMES = {
     "Settings": "adapter.settings",
     "SnoozeJobError": "adapter.domain.errors",
     "Task": "adapter.core.tasks",
+    "WaitReason": "adapter.domain.waiting",
 }
 
 

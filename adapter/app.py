@@ -24,7 +24,8 @@ from adapter.core.scheduling import Scheduled, topics_of
 from adapter.core.tasks import Task
 from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
 from adapter.domain.job import Job, JobStatus
-from adapter.store import families, resolving
+from adapter.domain.waiting import WaitReason
+from adapter.store import families, resolving, waiting
 from adapter.store import jobs as job_store
 from adapter.store.dead_letters import DeadLetterFilter, DeadLetterPage
 from adapter.store.inserting import needs_transaction
@@ -192,6 +193,18 @@ class Adapter(ControlsQueues, CutsOver, DeclaresTasks, Assembly):
         """Return the open jobs that a parent waits for; none when it does not wait for its children."""
         async with self.database.connection() as conn:
             return await families.awaited(conn, self.database.schema, job_id)
+
+    async def why_waiting(self, job_id: UUID) -> list[WaitReason]:
+        """Say what keeps a job from running, what binds it most first; nothing when it runs or has ended.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        async with self.database.connection() as conn:
+            reasons = await waiting.why(conn, self.database.schema, job_id)
+        if reasons is None:
+            raise JobNotFoundError(job_id)
+        return reasons
 
     async def job_events(self, job_id: UUID) -> list[JobEvent]:
         """Return what happened to a job beside running: re-routes, retries, rescues, repairs."""

@@ -18,6 +18,7 @@ from adapter.core.reconcile import Verdict
 from adapter.domain import errors
 from adapter.domain.job import JobStatus
 from adapter.domain.outcome import Applied
+from adapter.domain.waiting import WaitCode
 from adapter.store.tables import metadata_for
 from adapter.web.app import create_app
 from adapter.web.errors import status_of
@@ -133,6 +134,12 @@ def test_every_name_the_adapter_gives_a_jobs_error_is_documented() -> None:
 
 def code_of(*floors: str) -> list[Path]:
     return [each for floor in floors for each in sorted((kit.ROOT / "adapter" / floor).rglob("*.py"))]
+
+
+def test_every_reason_to_wait_is_documented_and_nothing_else() -> None:
+    table = page("operations.md").partition("| what | why |\n|---|---|\n")[2].partition("\n\n")[0]
+    documented = re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)
+    assert documented == list(get_args(WaitCode))
 
 
 def test_every_kind_of_event_is_documented_and_nothing_else() -> None:

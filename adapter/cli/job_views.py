@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from rich.console import Group, RenderableType
 from rich.json import JSON
@@ -16,11 +17,13 @@ from rich.text import Text
 from adapter.cli import output
 from adapter.domain.identity import run_id_of
 from adapter.domain.job import Job
-from adapter.store.insights import JobEvent
+from adapter.domain.waiting import WaitReason
+from adapter.store.insights import JobEvent, JobPage
 
 #: What a list leaves out: it can be large, and `show` has it.
 _LARGE = ("data", "result", "metadata", "extra")
 _LONGEST_JSON = 4000
+_MOST_AWAITED = 25
 
 
 def record(job: Job) -> dict[str, Any]:
@@ -84,8 +87,10 @@ def scheduled(job: Job, now: datetime, *, with_result: bool = False) -> list[Ren
     return parts
 
 
-def job_sheet(job: Job, events: Sequence[JobEvent], now: datetime) -> list[RenderableType]:
-    """Return everything about a job."""
+def job_sheet(
+    job: Job, events: Sequence[JobEvent], now: datetime, *, beside: Sequence[RenderableType] = ()
+) -> list[RenderableType]:
+    """Return everything about a job; ``beside`` follows its facts."""
     ran = job.finished - job.started if job.finished and job.started else None
     pairs: list[tuple[str, object]] = [
         ("job", str(job.id)),
@@ -118,7 +123,7 @@ def job_sheet(job: Job, events: Sequence[JobEvent], now: datetime) -> list[Rende
         ("took", f"{ran.total_seconds():.3f} s" if ran is not None else None),
         ("kept until", _when(job.remove_at, now)),
     ]
-    parts: list[RenderableType] = [output.facts(pairs)]
+    parts: list[RenderableType] = [output.facts(pairs), *beside]
     parts += _block("Payload", job.data)
     parts += _block("Metadata", job.metadata)
     parts += _block("Result", job.result)
@@ -136,9 +141,35 @@ def job_sheet(job: Job, events: Sequence[JobEvent], now: datetime) -> list[Rende
         ]
         parts += [
             _heading("History"),
-            Padding(output.table(("AT", "EPOCH", "WHAT", "WHO", "DETAIL"), rows), (0, 0, 0, 2)),
+            _indented(output.table(("AT", "EPOCH", "WHAT", "WHO", "DETAIL"), rows)),
         ]
     return [Group(*parts)]
+
+
+def waits(reasons: Sequence[WaitReason], now: datetime) -> list[RenderableType]:
+    """Return why a job waits; nothing when it does not."""
+    if not reasons:
+        return []
+    rows = [(each.code, each.text, _when(each.since, now), _when(each.until, now)) for each in reasons]
+    return [_heading("Why it waits"), _indented(output.table(("WHAT", "WHY", "SINCE", "UNTIL"), rows))]
+
+
+def children(page: JobPage, awaited: Collection[UUID], now: datetime) -> list[RenderableType]:
+    """Return a parent's newest children, and what it awaits; nothing when it has none."""
+    if not page.jobs:
+        return []
+    title = "Children" if page.next is None else f"Children (the newest {len(page.jobs)})"
+    parts: list[RenderableType] = [_heading(title), _indented(jobs_table(page.jobs, now))]
+    if awaited:
+        parts += [_heading(f"Awaits ({len(awaited)})")]
+        parts += [_indented(Text(str(each))) for each in sorted(awaited)[:_MOST_AWAITED]]
+        if len(awaited) > _MOST_AWAITED:
+            parts.append(_indented(Text("… (all of them with --json)", style="dim")))
+    return parts
+
+
+def _indented(part: RenderableType) -> Padding:
+    return Padding(part, (0, 0, 0, 2))
 
 
 def _progress(job: Job) -> str | None:
@@ -168,7 +199,7 @@ def _error(error: dict[str, Any] | None) -> list[RenderableType]:
     words.append(output.plain(error.get("message") or "no message was kept"), style="default")
     if error.get("stack"):
         words.append(f"\n{output.plain(error['stack']).rstrip()}", style="dim")
-    return [_heading("Error"), Padding(words, (0, 0, 0, 2))]
+    return [_heading("Error"), _indented(words)]
 
 
 def _block(title: str, value: Any) -> list[RenderableType]:
@@ -178,4 +209,4 @@ def _block(title: str, value: Any) -> list[RenderableType]:
     text = Text(output.plain(shown.text.plain[:_LONGEST_JSON]), overflow="fold")
     if len(shown.text.plain) > _LONGEST_JSON:
         text.append("\n… (all of it with --json)", style="dim")
-    return [_heading(title), Padding(text, (0, 0, 0, 2))]
+    return [_heading(title), _indented(text)]

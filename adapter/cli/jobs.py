@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,8 +13,11 @@ from adapter.cli.invocation import Invocation, actor, job_id, json_value, pairs
 from adapter.domain.job import JobStatus
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from adapter.app import Adapter
     from adapter.domain.job import Job
+    from adapter.domain.waiting import WaitReason
     from adapter.store.insights import JobEvent, JobPage
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, schedule, cancel, replay, resolve.")
@@ -24,6 +27,15 @@ class _OnConflict(StrEnum):
     KEEP = "keep"
     REPLACE = "replace"
     REJECT = "reject"
+
+
+class _Shown(NamedTuple):
+    job: Job
+    events: list[JobEvent]
+    waits: list[WaitReason]
+    children: JobPage
+    awaits: list[UUID]
+    now: datetime
 
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The job's uuid or run_… id.")]
@@ -74,23 +86,41 @@ def list_(
 
 @app.command()
 def show(ctx: typer.Context, job: _Id) -> None:
-    """Show a job: its row, why it went where it went, and what happened to it."""
+    """Show a job: its row, why it went where it went, why it waits, its children, and what happened to it."""
     from adapter.cli import job_views
     from adapter.domain.errors import JobNotFoundError
+    from adapter.store.insights import JobFilter
 
     wanted = job_id(job)
 
-    async def read(adapter: Adapter) -> tuple[Job, list[JobEvent], datetime]:
+    async def read(adapter: Adapter) -> _Shown:
         found = await adapter.get_job(wanted)
         if found is None:
             raise JobNotFoundError(wanted)
-        return found, await adapter.job_events(wanted), adapter.clock.now()
+        return _Shown(
+            found,
+            await adapter.job_events(wanted),
+            await adapter.why_waiting(wanted),
+            await adapter.list_jobs(JobFilter(parent_id=wanted, limit=100)),
+            [each.id for each in await adapter.awaited_jobs(wanted)],
+            adapter.clock.now(),
+        )
 
     invocation = Invocation.of(ctx)
-    found, events, now = invocation.run(read)
-    invocation.answer(
-        {"job": job_views.record(found), "events": events}, *job_views.job_sheet(found, events, now)
-    )
+    shown = invocation.run(read)
+    document = {
+        "job": job_views.record(shown.job),
+        "waits": shown.waits,
+        "children": [job_views.summary(each) for each in shown.children.jobs],
+        "more_children": shown.children.next is not None,
+        "awaits": shown.awaits,
+        "events": shown.events,
+    }
+    beside = [
+        *job_views.waits(shown.waits, shown.now),
+        *job_views.children(shown.children, shown.awaits, shown.now),
+    ]
+    invocation.answer(document, *job_views.job_sheet(shown.job, shown.events, shown.now, beside=beside))
 
 
 @app.command()

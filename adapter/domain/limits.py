@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -39,6 +39,23 @@ class Rate:
         if not SHORTEST_PERIOD <= self.per <= LONGEST_PERIOD:
             msg = f"A rate's period must be from 100 ms to 31 days, not {self.per}."
             raise InvalidArgumentError(msg)
+
+    def wait(self, starts: Iterable[tuple[int, int]], *, now: int) -> timedelta:
+        """Return how long until one more may start; nothing when it may now.
+
+        ``starts``: (until the end of which hundredth of the period, how many), in microseconds like ``now``.
+        One from the future, which a clock that was set back leaves, counts as one of now.
+        """
+        period = self.per // timedelta(microseconds=1)
+        hundredth = max(period // 100, 1)
+        newest = (now // hundredth + 1) * hundredth
+        counting = sorted((min(at, newest), n) for at, n in starts if at > now - period)
+        left, free_at = sum(n for _, n in counting), now
+        for at, n in counting:
+            if left < self.count:
+                break
+            left, free_at = left - n, at + period
+        return timedelta(microseconds=free_at - now)
 
     def __str__(self) -> str:
         return f"{self.count} per {self.per.total_seconds():g} s"

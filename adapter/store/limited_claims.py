@@ -232,7 +232,7 @@ async def claim_limited(
     *,
     plain: Sequence[str] = (),
 ) -> list[Claimed]:
-    """Take up to ``room`` ready jobs of queues that have a limit; exact across all processes.
+    """Take up to ``room`` ready jobs of queues that have a limit; exact among all such claims, in any process.
 
     A different queue is first in each claim of a lease's worker. ``plain`` as for `claim`.
     """

@@ -141,6 +141,38 @@ def test_what_happened_to_a_job_is_shown(shop: ModuleType) -> None:
     assert "reason=not needed" in adapter("jobs", "show", job["id"]).out
 
 
+def test_a_job_shows_why_it_waits(shop: ModuleType) -> None:
+    job = schedule("send-email", {"to": "ann"}, "--delay", "10m")
+    (reason,) = adapter("--json", "jobs", "show", job["id"]).document["waits"]
+    assert (reason["code"], reason["until"]) == ("due", job["due"])
+    text = adapter("jobs", "show", job["id"]).out
+    assert "Why it waits" in text
+    assert "It is not due yet." in text
+    adapter("jobs", "cancel", job["id"])
+    assert adapter("--json", "jobs", "show", job["id"]).document["waits"] == []
+    assert "Why it waits" not in adapter("jobs", "show", job["id"]).out
+
+
+def test_a_parent_shows_its_children_and_which_it_awaits(shop: ModuleType, database: str) -> None:
+    parent, child, other = [schedule("index") for _ in range(3)]
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            "UPDATE adapter.worker_jobs_open SET parent_id = %s WHERE id = ANY(%s::uuid[])",
+            [parent["id"], [child["id"], other["id"]]],
+        )
+        conn.execute(
+            "UPDATE adapter.worker_jobs_open SET status = 'WAITING', waiting_for = 'children', awaiting = %s::uuid[]"
+            " WHERE id = %s",
+            [[child["id"]], parent["id"]],
+        )
+    shown = adapter("--json", "jobs", "show", parent["id"]).document
+    assert {each["id"] for each in shown["children"]} == {child["id"], other["id"]}
+    assert (shown["more_children"], shown["awaits"]) == (False, [child["id"]])
+    text = adapter("jobs", "show", parent["id"]).out
+    assert "It awaits 1 of 1 children." in text
+    assert "Awaits (1)" in text
+
+
 def test_control_characters_of_a_stranger_do_not_reach_the_terminal(shop: ModuleType) -> None:
     schedule("index", "\x1b[2J", "--tag", "\x1b[2Jtag")
     answer = adapter("jobs", "list")
