@@ -97,6 +97,7 @@ class Adapter(ControlsQueues, CutsOver, DeclaresTasks, Assembly):
             priority: larger is sooner. queue, concurrency_key: with whom it shares a limit.
             metadata, tags, user_id: for people; at most 10 tags.
             persistent, keep_for: how long it stays after it finished (7 days unless the task says else).
+                remove_at: instead of both, a moment from which it may go once it has finished.
             context: facts that rollouts may look at.
 
         Raises:

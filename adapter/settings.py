@@ -123,6 +123,10 @@ class Settings(BaseModel):
     #: How often remote jobs are compared with their remote, in seconds.
     reconcile_seconds: float = Field(default=300, ge=1, validation_alias=_from("ADAPTER_RECONCILE_SECONDS"))
 
+    #: How long jobs that ended badly stay at least, in days, unless their task says; None: like all others.
+    keep_failed_for_days: float | None = Field(
+        default=None, ge=0, le=36_500, validation_alias=_from("ADAPTER_KEEP_FAILED_FOR_DAYS")
+    )
     #: The zone of schedules that name none.
     cron_timezone: str = Field(default="UTC", validation_alias=_from("JOBS_CRON_TZ"))
     #: How log lines are written by the command.

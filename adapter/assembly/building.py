@@ -145,7 +145,10 @@ class Building(HookPoints[Any, Any], ABC):
             file=self.settings.kill_switch_file,
         )
         able = {each.name for each in self.executors.by_name.values() if each.capabilities.remote_delay}
-        self.planner = Planner(self.registry, names)
+        kept = self.settings.keep_failed_for_days
+        self.planner = Planner(
+            self.registry, names, keep_failed_for=None if kept is None else timedelta(days=kept)
+        )
         self.scheduler = Scheduler(self.planner, self.registry, self._flags, delaying=frozenset(able))
         self._parts = Parts(
             database=self.database,

@@ -47,6 +47,7 @@ class ScheduleOptions(TypedDict, total=False):
     tags: Sequence[str]
     persistent: bool | None
     keep_for: timedelta | None
+    remove_at: datetime | None
     context: Mapping[str, Any] | None
     extra: Mapping[str, Any] | None
     detached: bool
@@ -95,9 +96,13 @@ class Planned:
 class Planner:
     """Plans jobs of the tasks it knows. Does no I/O."""
 
-    def __init__(self, registry: Registry, executors: list[str]) -> None:
+    def __init__(
+        self, registry: Registry, executors: list[str], *, keep_failed_for: timedelta | None = None
+    ) -> None:
+        """``keep_failed_for``: that of tasks that say none."""
         self._registry = registry
         self._executors = executors
+        self._keep_failed_for = keep_failed_for
         #: The terms of calls without options, which are most.
         self._plain: dict[str, Terms] = {}
 
@@ -114,7 +119,7 @@ class Planner:
         if not spec.options and spec.parent is None:
             terms = self._plain.get(spec.task)
             if terms is None:
-                terms = self._plain[spec.task] = _terms(definition, spec)
+                terms = self._plain[spec.task] = self._terms(definition, spec)
             job = NewJob(uuid7(), definition.dump_payload_text(spec.data), terms)
             return Planned(job, definition, spec.options, None)
         _check(spec.options)
@@ -126,7 +131,12 @@ class Planner:
 
     def _planned(self, spec: JobSpec, definition: TaskDefinition[Any, Any], payload: str) -> Planned:
         executor = self._executor(spec.options, definition)
-        return Planned(NewJob(uuid7(), payload, _terms(definition, spec)), definition, spec.options, executor)
+        return Planned(
+            NewJob(uuid7(), payload, self._terms(definition, spec)), definition, spec.options, executor
+        )
+
+    def _terms(self, definition: TaskDefinition[Any, Any], spec: JobSpec) -> Terms:
+        return _terms(definition, spec, keep_failed_for=self._keep_failed_for)
 
     def _executor(self, options: ScheduleOptions, definition: TaskDefinition[Any, Any]) -> str | None:
         executor = options.get("executor")
@@ -141,7 +151,9 @@ class Planner:
         return executor
 
 
-def _terms(definition: TaskDefinition[Any, Any], spec: JobSpec) -> Terms:
+def _terms(
+    definition: TaskDefinition[Any, Any], spec: JobSpec, *, keep_failed_for: timedelta | None
+) -> Terms:
     policy, options, parent = definition.policy, spec.options, spec.parent
     retry = _retry_of(options, policy.retry)
     extra = dict(options.get("extra") or {})
@@ -155,14 +167,16 @@ def _terms(definition: TaskDefinition[Any, Any], spec: JobSpec) -> Terms:
     if longest is not None:
         extra["debounce_max"] = longest.total_seconds()
     user_id, tag, key = options.get("user_id"), options.get("tag"), options.get("idempotency_key")
-    keep_for = _or(options.get("keep_for"), policy.keep_for)
+    remove_at = options.get("remove_at")
+    keep_for = None if remove_at else _or(options.get("keep_for"), policy.keep_for)
     throttle, slot = options.get("throttle"), None
     if throttle is not None:
         slot = f"tag:{tag}" if tag is not None else f"key:{key}"
         # The slot takes the key's place: a failed job frees a key, and never a slot.
         key = None
         # Its job is kept as long as it holds the slot.
-        keep_for = keep_for if throttle < (keep_for or _KEPT) else throttle + _KEPT
+        if remove_at or throttle >= (keep_for or _KEPT):
+            keep_for = throttle + _KEPT
     return Terms(
         type=policy.id,
         queue=options.get("queue") or policy.queue.name,
@@ -184,8 +198,10 @@ def _terms(definition: TaskDefinition[Any, Any], spec: JobSpec) -> Terms:
         throttle_key=slot,
         throttle=throttle,
         on_conflict=on_conflict,
-        persistent=_or(options.get("persistent"), policy.persistent),
+        persistent=not remove_at and _or(options.get("persistent"), policy.persistent),
         keep_for=keep_for,
+        keep_failed_for=None if remove_at else _or(policy.keep_failed_for, keep_failed_for),
+        remove_at=remove_at,
         parent_id=parent.id if parent else None,
         root_id=parent.root_id or parent.id if parent else None,
         extra=extra,
@@ -209,13 +225,7 @@ def _retry_of(options: ScheduleOptions, default: RetryPolicy) -> RetryPolicy:
 
 def _check(options: ScheduleOptions) -> None:
     """Refuse what cannot be meant, before anything is written."""
-    due, delay = options.get("due"), options.get("delay")
-    if due is not None and delay is not None:
-        msg = "due= and delay= exclude each other."
-        raise InvalidArgumentError(msg)
-    if due is not None and due.tzinfo is None:
-        msg = "due= needs a time zone: a naive datetime does not say when."
-        raise InvalidArgumentError(msg)
+    _check_moments(options)
     for name in (*_POSITIVE, "delay", "ttl", "keep_for"):
         value: timedelta | None = options.get(name)
         if value is not None and (value < timedelta(0) or (value == timedelta(0) and name in _POSITIVE)):
@@ -239,6 +249,24 @@ def _check(options: ScheduleOptions) -> None:
         if key is not None and not 0 < len(key) <= _LONGEST_KEY:
             msg = f"{name} must have 1 to {_LONGEST_KEY} characters."
             raise InvalidArgumentError(msg)
+
+
+def _check_moments(options: ScheduleOptions) -> None:
+    """Refuse moments that exclude each other or do not say when."""
+    due, delay = options.get("due"), options.get("delay")
+    if due is not None and delay is not None:
+        msg = "due= and delay= exclude each other."
+        raise InvalidArgumentError(msg)
+    for name in ("due", "remove_at"):
+        moment: datetime | None = options.get(name)
+        if moment is not None and moment.tzinfo is None:
+            msg = f"{name}= needs a time zone: a naive datetime does not say when."
+            raise InvalidArgumentError(msg)
+    if options.get("remove_at") is not None and (
+        options.get("keep_for") is not None or options.get("persistent")
+    ):
+        msg = "remove_at= says when a finished job may go: it excludes keep_for= and persistent=True."
+        raise InvalidArgumentError(msg)
 
 
 def _check_conflicts(options: ScheduleOptions) -> None:

@@ -54,6 +54,7 @@ class _Entry(BaseModel):
     max_duration: Duration | None = None
     ttl: Duration | None = None
     keep_for: Duration | None = None
+    keep_failed_for: Duration | None = None
     persistent: bool = False
     idempotent: bool = False
     enabled: bool = True

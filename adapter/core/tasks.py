@@ -38,7 +38,8 @@ class TaskOptions(TypedDict, total=False):
     when it cannot run at the switch's target. ``on_rejected``: where to go when a remote refuses it.
     ``fallback``: where to go while its executor's circuit is open. ``hash_by``: the unit of percentage
     rollouts. ``remote_delay``: let the remote hold it until due. ``idempotent``: running it twice does no
-    harm. ``keep_for``: how long a finished job stays. ``retry_on``: only these exceptions are worth another
+    harm. ``keep_for``: how long a finished job stays; ``keep_failed_for``: at least so long, when it ended neither
+    COMPLETED nor CANCELED. ``retry_on``: only these exceptions are worth another
     attempt; ``abort_on``: these are not. ``max_snoozes``: how often it may be put off without spending an
     attempt (1000); None: without end. ``isolation="process"``: the handler runs in a child process, where it
     may compute or crash. ``on_start`` and so on, ``catch_error``, ``middleware``: see
@@ -54,6 +55,7 @@ class TaskOptions(TypedDict, total=False):
     max_duration: timedelta | None
     ttl: timedelta | None
     keep_for: timedelta | None
+    keep_failed_for: timedelta | None
     persistent: bool
     idempotent: bool
     enabled: bool

@@ -135,6 +135,8 @@ class Terms:
     on_conflict: OnConflict = "keep"
     persistent: bool = False
     keep_for: timedelta | None = None
+    keep_failed_for: timedelta | None = None
+    remove_at: datetime | None = None
     parent_id: UUID | None = None
     root_id: UUID | None = None
     batch_id: UUID | None = None

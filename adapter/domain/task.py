@@ -132,6 +132,7 @@ class TaskPolicy:
     max_duration: timedelta | None = None
     ttl: timedelta | None = None
     keep_for: timedelta | None = None
+    keep_failed_for: timedelta | None = None
     persistent: bool = False
     idempotent: bool = False
     enabled: bool = True
@@ -153,6 +154,9 @@ class TaskPolicy:
             raise TaskDefinitionError(msg)
         if self.isolation not in {None, "process"}:
             msg = f"Task {self.id!r}: isolation is 'process' or None, not {self.isolation!r}."
+            raise TaskDefinitionError(msg)
+        if self.keep_failed_for is not None and self.keep_failed_for < timedelta(0):
+            msg = f"Task {self.id!r}: keep_failed_for cannot be negative."
             raise TaskDefinitionError(msg)
         if self.max_snoozes is not None and self.max_snoozes < 0:
             msg = f"Task {self.id!r}: max_snoozes cannot be negative."

@@ -38,9 +38,12 @@ RELEASE_KEYS: LiteralString = (
 )
 
 _REMOVE_AT: LiteralString = """CASE
-    WHEN NOT g.persistent AND g.keep_for IS NULL AND g.idempotency_key IS NULL THEN usual.until
+    WHEN NOT g.persistent AND g.keep_for IS NULL AND g.idempotency_key IS NULL
+      AND g.keep_failed_for IS NULL AND g.remove_at IS NULL THEN usual.until
     WHEN g.persistent AND g.keep_for IS NULL THEN NULL
-    ELSE greatest(now() + COALESCE(g.keep_for, interval '7 days'),
+    ELSE greatest(g.remove_at,
+      now() + COALESCE(g.keep_for, CASE WHEN g.remove_at IS NULL THEN interval '7 days' ELSE interval '0' END),
+      CASE WHEN g.new_status NOT IN ('COMPLETED', 'CANCELED') THEN now() + g.keep_failed_for END,
       (SELECT k.expires_at FROM {s}.job_keys k WHERE g.idempotency_key IS NOT NULL
         AND k.task = g.type AND k.key = 'key:' || g.idempotency_key AND k.job_id = g.id
         AND (g.new_status IN ('COMPLETED', 'CANCELED') OR g.new_orphaned)))

@@ -35,7 +35,8 @@ UNSTARTED: LiteralString = """o.started IS NULL AND o.status IN ('DELAYED', 'PEN
 #: What the newest call puts in the place of what was asked before.
 _REPLACED = (
     "data", "executor", "route_reason", "queue", "user_id", "concurrency_key", "priority", "max_duration",
-    "max_attempts", "retry", "metadata", "tags", "persistent", "keep_for", "extra",
+    "max_attempts", "retry", "metadata", "tags", "persistent", "keep_for", "keep_failed_for", "remove_at",
+    "extra",
     "status", "waiting_for", "next_try_at",
 )  # fmt: skip
 

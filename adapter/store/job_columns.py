@@ -87,6 +87,10 @@ _STORED = (
     Column("batch_id", "uuid", lambda terms: _uuid(terms.batch_id)),
     Column("persistent", "boolean", lambda terms: "true" if terms.persistent else None, "false"),
     Column("keep_for", "interval", lambda terms: _seconds(terms.keep_for)),
+    Column("keep_failed_for", "interval", lambda terms: _seconds(terms.keep_failed_for)),
+    Column(
+        "remove_at", "timestamptz", lambda terms: terms.remove_at.isoformat() if terms.remove_at else None
+    ),
     Column("extra", "jsonb", lambda terms: _json(terms.extra)),
 )
 #: What others are computed from.

@@ -102,7 +102,7 @@ class JobLists:
 
     def _columns(self, table: Table) -> list[Any]:
         shared = [column.name for column in self._finished.c if column.name in self._open.c]
-        only = ("waiting_for", "finished", "success", "result", "remove_at")
+        only = ("waiting_for", "finished", "success", "result")
         columns: list[Any] = [table.c[name] for name in shared]
         for name in only:
             kind = (self._open.c if name in self._open.c else self._finished.c)[name].type

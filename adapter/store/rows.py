@@ -144,6 +144,7 @@ class Written:
             root_id=terms.root_id,
             batch_id=terms.batch_id,
             persistent=terms.persistent,
+            remove_at=terms.remove_at,
             extra=terms.extra,
         )
 

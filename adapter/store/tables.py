@@ -128,6 +128,8 @@ def _jobs(metadata: MetaData) -> None:
         moment("deadline"),
         # What a parent waits for that waits for its children.
         Column("awaiting", ARRAY(Uuid)),
+        moment("remove_at"),
+        Column("keep_failed_for", Interval),
         PrimaryKeyConstraint("id"),
         CheckConstraint(_one_of("status", OPEN), name="worker_jobs_open_status"),
         CheckConstraint(_one_of("submit_state", SubmitState), name="worker_jobs_open_submit_state"),

@@ -97,6 +97,8 @@ CREATE TABLE {s}.family_cancels (
   created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
   PRIMARY KEY (job_id)
 );
+-- Retention: when a finished job may go, and how long one stays that ended badly.
+ALTER TABLE {s}.worker_jobs_open ADD COLUMN remove_at TIMESTAMP WITH TIME ZONE, ADD COLUMN keep_failed_for INTERVAL;
 -- For producers that speak SQL: a job as a row that nobody has routed. The first process that knows its task does.
 -- A uuid of version 7 (RFC 9562) without an extension: 48 bits of milliseconds, the rest as random as version 4.
 CREATE FUNCTION {s}.uuid7() RETURNS uuid LANGUAGE sql VOLATILE AS $$

@@ -1,6 +1,7 @@
 -- Undoes 0002_local.sql, in the opposite order.
 SET LOCAL lock_timeout = '5s';
 
+ALTER TABLE {s}.worker_jobs_open DROP COLUMN remove_at, DROP COLUMN keep_failed_for;
 DROP TABLE {s}.family_cancels;
 DROP INDEX {s}.worker_jobs_finished_root, {s}.worker_jobs_open_root;
 UPDATE {s}.worker_jobs_open SET status = 'QUEUED', waiting_for = NULL, worker_id = NULL, claim_number = NULL

@@ -49,6 +49,7 @@ priority = 2
 max_duration = "5m"
 ttl = "1d12h"
 keep_for = 3600
+keep_failed_for = "30d"
 idempotent = true
 on_kill = "keep"
 hash_by = "user"
@@ -85,6 +86,7 @@ def test_our_own_keys_are_read_in_snake_case(write: Callable[[str], Path]) -> No
     policy = task.definition.policy
     assert (policy.queue, policy.priority, policy.retry.max_attempts) == (Queue("heavy", 5), 2, 7)
     assert (policy.max_duration, policy.ttl) == (timedelta(minutes=5), timedelta(hours=36))
+    assert policy.keep_failed_for == timedelta(days=30)
     assert (policy.keep_for, policy.idempotent, policy.on_kill) == (timedelta(hours=1), True, "keep")
     assert (policy.executor, policy.remote_ids, policy.runs_locally) == (
         "local",

@@ -8,10 +8,21 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from adapter import Adapter, RetryPolicy
+from adapter.domain.errors import InvalidArgumentError
 from adapter.store import packets, retention
-from tests.rig import Rig, new_id
+from tests.rig import Rig, new_id, rigged
 
 OLD = date(2020, 1, 1)
+ONCE = RetryPolicy(max_attempts=1)
+
+
+async def fails(_payload: Any) -> None:
+    raise ValueError("no")
+
+
+async def works(_payload: Any) -> None:
+    """End well."""
 
 
 async def _upkeep(rig: Rig) -> retention.RetentionReport:
@@ -154,6 +165,102 @@ async def test_how_long_a_finished_job_stays(rig: Rig, options: Any, kept: timed
         return
     assert abs(row["remove_at"] - row["finished"] - kept) < timedelta(seconds=10)
     assert date.fromisoformat(row["drop_on"]) > row["remove_at"].astimezone(UTC).date()
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=40), timedelta(days=-1)])
+async def test_a_moment_to_go_decides_for_a_persistent_task_and_is_never_before_the_end(
+    database_url: str, ahead: timedelta
+) -> None:
+    def declare(adapter: Adapter) -> None:
+        keep_failed_for = timedelta(days=90)
+        adapter.task("fails", retry=ONCE, persistent=True, keep_failed_for=keep_failed_for)(fails)
+
+    async with rigged(database_url, declare) as rig:
+        moment = await rig.value("SELECT now()") + ahead
+        job = await rig.adapter.schedule_job("fails", remove_at=moment)
+        assert job.job.remove_at == moment
+        await rig.work()
+        row = await rig.row(job.id)
+        assert (row["status"], row["persistent"]) == ("FAILED", False)
+        assert row["remove_at"] == max(moment, row["finished"])
+        drop_on = await rig.value("SELECT drop_on::text FROM {s}.worker_jobs_finished")
+        assert date.fromisoformat(drop_on) > row["remove_at"].astimezone(UTC).date()
+
+
+async def test_a_moment_to_go_is_not_before_a_key_or_a_slot_is_free(rig: Rig) -> None:
+    moment = await rig.value("SELECT now()")
+    held: list[dict[str, Any]] = [{"idempotency_key": "k"}, {"tag": "t", "throttle": timedelta(days=30)}]
+    for options in held:
+        job = await rig.adapter.schedule_job("echo", 1, remove_at=moment, **options)
+        await rig.work()
+        assert (await rig.row(job.id))["remove_at"] > moment + timedelta(days=29)
+
+
+async def test_the_newest_call_says_when_a_replaced_job_may_go(rig: Rig) -> None:
+    moment = await rig.value("SELECT now() + interval '2 days'")
+    first = await rig.adapter.schedule_job("echo", 1, tag="t", keep_for=timedelta(days=60))
+    again = await rig.adapter.schedule_job("echo", 2, tag="t", on_conflict="replace", remove_at=moment)
+    assert again.id == first.id
+    await rig.work()
+    assert (await rig.row(first.id))["remove_at"] == moment
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"remove_at": datetime(2030, 1, 1)},  # noqa: DTZ001 - it is about what has no zone
+        {"remove_at": datetime(2030, 1, 1, tzinfo=UTC), "keep_for": timedelta(days=1)},
+        {"remove_at": datetime(2030, 1, 1, tzinfo=UTC), "persistent": True},
+    ],
+)
+async def test_a_moment_to_go_that_cannot_be_meant_is_refused(rig: Rig, options: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="remove_at="):
+        await rig.adapter.schedule_job("echo", 1, **options)
+    assert await rig.value("SELECT count(*) FROM {s}.worker_jobs") == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "by_setting", "kept"),
+    [
+        ({}, None, 7),
+        ({}, 30, 30),
+        ({}, 1, 7),
+        ({"keep_failed_for": timedelta(days=60)}, 30, 60),
+        ({"keep_failed_for": timedelta(0)}, 30, 7),
+        ({"keep_for": timedelta(days=90), "keep_failed_for": timedelta(days=60)}, None, 90),
+        ({"keep_for": timedelta(days=1), "keep_failed_for": timedelta(days=2)}, None, 2),
+        ({"persistent": True, "keep_failed_for": timedelta(days=2)}, None, None),
+    ],
+)
+async def test_what_ended_badly_stays_for_longer_and_all_else_as_it_would(
+    database_url: str, said: dict[str, Any], by_setting: float | None, kept: int | None
+) -> None:
+    def declare(adapter: Adapter) -> None:
+        adapter.task("fails", retry=ONCE, **said)(fails)
+        adapter.task("works", **said)(works)
+
+    async with rigged(database_url, declare, keep_failed_for_days=by_setting) as rig:
+        failed = await rig.adapter.schedule_job("fails")
+        by_sql = await rig.value("SELECT {s}.schedule_job('fails')")
+        worked, canceled, late = [
+            await rig.adapter.schedule_job("works", delay=delay, ttl=ttl)
+            for delay, ttl in ((None, None), (timedelta(days=1), None), (None, timedelta(0)))
+        ]
+        await rig.adapter.cancel_job(canceled.id)
+        await rig.adapter.router.run_once()
+        await rig.adapter.maintenance.run_once()
+        await rig.work()
+        usual = None if said.get("persistent") else said.get("keep_for") or timedelta(days=7)
+        longer = None if kept is None else timedelta(days=kept)
+        for job, expected in (
+            (failed.id, longer),
+            (by_sql, longer),
+            (late.id, longer),
+            (worked.id, usual),
+            (canceled.id, usual),
+        ):
+            row = await rig.row(job)
+            assert (row["remove_at"] and row["remove_at"] - row["finished"]) == expected, row["status"]
 
 
 async def test_a_failed_jobs_key_does_not_keep_its_row(rig: Rig) -> None:
