@@ -80,6 +80,9 @@ class Worker:
         self._free: list[str] = []
         self._limited: list[str] = []
         self._at_limit = False
+        self._is_told = False
+        #: The last claim found less than it had room for, and we are told when there is more.
+        self._is_drained = False
         self._queues_read_at = -_QUEUES_S
         self._advertised_at = -_ADVERTISE_S
         self._heartbeat: Heartbeat | None = None
@@ -107,12 +110,14 @@ class Worker:
     def heard(self, topics: set[str]) -> None:
         """Look again: something was scheduled, or canceled. Called by the listener."""
         self._families.heard(topics)
+        self._is_told = not self._database.config.transaction_pooler
         if CANCEL in topics and self._heartbeat is not None:
             self._heartbeat.hurry()
         if queues := topics - _NOT_QUEUES:
             if not queues <= {*self._free, *self._limited}:
                 self._queues_read_at = -_QUEUES_S
             self._cursors.heard(self._clock.monotonic())
+            self._is_drained = False
             self._wake.set()
 
     async def start(self) -> None:
@@ -205,7 +210,9 @@ class Worker:
         return self._fenced or (self._heartbeat is not None and not self._heartbeat.may_start)
 
     def _on_room(self) -> None:
-        """Claim more before nothing is left, but not for every single job that ends."""
+        """Claim more before nothing is left, but not for each job that ends, nor when nothing was left."""
+        if self._is_drained:
+            return
         waiting = len(self._tries.waiting)
         if waiting:
             if waiting * 2 <= self._ahead.most:
@@ -223,6 +230,7 @@ class Worker:
         await self._recover()
         await self._look_around()
         room = self._tries.room
+        self._is_drained = False
         if room + ahead <= 0 or self._stopping.is_set() or self._is_held:
             return False
         try:
@@ -237,6 +245,7 @@ class Worker:
         lease, schema = Lease(self.id, self._claims), self._database.schema
         plain = [] if self._observers.watch_starts else self._registry.plain
         claimed: list[Claimed] = []
+        from_head = self._cursors.are_at_head
         async with self._connection.lend() as conn:
             if self._free:
                 # A different queue is first each time, so that a busy one cannot starve the others.
@@ -252,7 +261,11 @@ class Worker:
                 )
                 self._at_limit = bool(more)
                 self._begin(more)
-        return len(claimed) == room + ahead
+        # A claim that began behind the head has not seen what is more urgent.
+        may_be_more = len(claimed) == room + ahead or not from_head
+        # Nobody tells of room under a limit.
+        self._is_drained = self._is_told and not may_be_more and not self._limited
+        return may_be_more
 
     async def _look_around(self) -> None:
         """Refresh, now and then, which queues there are and what we say we can run."""

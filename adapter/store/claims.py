@@ -148,6 +148,11 @@ class Cursors:
         self._after: dict[str, tuple[int, int]] = {}
         self._reset_at = 0.0
 
+    @property
+    def are_at_head(self) -> bool:
+        """Whether the next claim begins at the head of every queue."""
+        return not self._after
+
     def after(self, queue: str) -> tuple[int, int]:
         """Return the place after which to look."""
         return self._after.get(queue, START)

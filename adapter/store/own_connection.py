@@ -17,7 +17,9 @@ from adapter.store.database import Connection, Database
 _SET_UP = """
 SET synchronous_commit = on; SET default_transaction_isolation = 'read committed';
 -- The plan of a hot statement does not depend on its values, and making it anew costs more than running it.
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan;
+-- Such a plan outlives the small table it was made for: it must not read a large one from end to end.
+SET enable_seqscan = off
 """
 
 

@@ -1,0 +1,102 @@
+"""When a worker claims: at news and while there is more, not each time that one of its jobs has ended."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from adapter import Adapter
+from adapter.core import worker as worker_module
+from adapter.store import claims, endings
+from adapter.store.own_connection import OwnConnection
+from tests.kit import eventually
+from tests.rig import Rig, new_id, rigged
+
+NUMBER = 12
+
+
+@pytest.fixture(autouse=True)
+def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found here is found because somebody told."""
+    monkeypatch.setattr(worker_module, "_POLL_S", 60.0)
+
+
+async def _completed(rig: Rig) -> int:
+    return await rig.value("SELECT count(*) FROM {s}.worker_jobs_finished WHERE success")
+
+
+async def test_the_end_of_a_job_asks_for_no_other_when_none_was_left(database_url: str) -> None:
+    async with rigged(database_url) as producer, rigged(database_url) as rig:
+        running = rig.adapter.running(work=True, dispatch=False, sync=False)
+        async with running as worker:
+            assert worker is not None
+            await eventually(lambda: worker._is_drained)
+            before = worker._claims
+            for number in range(NUMBER):
+                await producer.adapter.schedule_job("echo", number)
+
+                async def is_done(count: int = number + 1) -> bool:
+                    return await _completed(rig) == count
+
+                await eventually(is_done)
+            # News that come while it claims make it look again; ends do not.
+            assert NUMBER <= worker._claims - before < NUMBER * 1.5
+
+
+async def test_news_that_find_no_room_are_not_forgotten(database_url: str) -> None:
+    gate, seen = asyncio.Event(), list[int]()
+
+    def declare(adapter: Adapter) -> None:
+        @adapter.task("slow")
+        async def slow(payload: int) -> None:
+            seen.append(payload)
+            await gate.wait()
+
+        del slow
+
+    async with rigged(database_url, declare) as producer, rigged(database_url, declare) as rig:
+        running = rig.adapter.running(work=True, dispatch=False, sync=False, concurrency=1)
+        async with running as worker:
+            assert worker is not None
+            await eventually(lambda: worker._is_drained)
+            await producer.adapter.schedule_job("slow", 1)
+            await eventually(lambda: seen == [1])
+            await producer.adapter.schedule_job("slow", 2)
+            await producer.adapter.schedule_job("slow", 3)
+            gate.set()
+            await eventually(lambda: seen == [1, 2, 3])
+
+
+async def test_a_claim_that_comes_short_behind_the_head_is_followed_by_one_from_there(
+    database_url: str,
+) -> None:
+    async with rigged(database_url) as rig:
+        worker = rig.worker()
+        await worker.run_once()
+        for number in range(2):
+            await rig.adapter.schedule_job("echo", number)
+        worker._cursors._after["default"] = (2**30, 0)
+        assert [await worker._fill(0), worker._tries.taken] == [True, 0]
+        assert [await worker._fill(0), worker._tries.taken] == [False, 2]
+        await worker.run_once()
+
+
+async def test_plans_that_were_made_for_an_empty_table_read_no_full_one(database_url: str) -> None:
+    """They are kept as long as the worker's connection, and what is true of an empty table does not last."""
+    async with rigged(database_url) as rig:
+        own = OwnConnection(rig.adapter.database, "claim")
+        own.hold()
+        claimed = {"queues": ["default"], "room": 20, "after_priority": [0], "after_seq": [0]}
+        given = {"worker_id": new_id(), "ids": "{}", "epochs": "{}", "claim_numbers": "{}", "results": "{}"}
+        holder: dict[str, Any] = {"worker_id": new_id(), "claim_number": 1, "plain": []}
+        try:
+            async with own.lend() as conn:
+                for template, parameters in (
+                    (claims._CLAIM, holder | claimed),
+                    (endings._COMPLETE, given),
+                ):
+                    cursor = await conn.execute(b"EXPLAIN " + rig.schema.sql(template).encode(), parameters)
+                    plan = "\n".join(row["QUERY PLAN"] for row in await cursor.fetchall())
+                    assert "Seq Scan on worker_jobs_open" not in plan, plan
+        finally:
+            await own.close()
