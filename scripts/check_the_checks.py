@@ -528,7 +528,7 @@ GUARDS = [
         "adapter/store/dead_letters.py",
         "WHERE r.times = (SELECT p.seen FROM pairs p WHERE p.job_id = r.job_id)",
         "WHERE true",
-        "tests/core/test_dead_letters.py::test_many_that_redrive_at_once_redrive_each_job_once",
+        "tests/core/test_dead_letters.py::test_who_redrives_while_another_does_waits_for_it_and_makes_nothing",
     ),
     Guard(
         "the second look, in finished",

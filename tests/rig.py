@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from uuid_utils.compat import uuid7
 from adapter import Adapter, JobContext, Settings
 from adapter.core.worker import Worker
 from adapter.domain.clock import Clock, SystemClock
+from adapter.domain.job import Job, JobStatus, SubmitState
 from adapter.domain.outcome import Lease
 from adapter.executors.base import Executor
 from adapter.executors.trigger_dev import TriggerDev
@@ -28,6 +30,25 @@ Declare = Callable[[Adapter], None]
 
 def new_id() -> UUID:
     return UUID(str(uuid7()))
+
+
+def a_running_job(**over: Any) -> Job:
+    """A job as a worker holds it, without a database."""
+    at = datetime(2026, 11, 26, tzinfo=UTC)
+    given: dict[str, Any] = {
+        "id": new_id(),
+        "type": "task",
+        "status": JobStatus.EXECUTING,
+        "executor": "local",
+        "route_reason": "default",
+        "epoch": 1,
+        "submit_state": SubmitState.NEVER,
+        "data": None,
+        "queue": "default",
+        "created_at": at,
+        "updated_at": at,
+    }
+    return Job(**(given | over))
 
 
 def usual_tasks(adapter: Adapter) -> None:

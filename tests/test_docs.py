@@ -125,6 +125,7 @@ def made_up(error: type[AdapterError]) -> AdapterError:
 def test_every_name_the_adapter_gives_a_jobs_error_is_documented() -> None:
     code = "\n".join(each.read_text() for each in code_of("core", "store"))
     given = set(re.findall(r"""['"]name['"][,:] ['"]([A-Za-z]+)['"]""", code))
+    given |= set(re.findall(r"""\bname="([A-Z][A-Za-z]+)",\s+message=""", code))
     assert given
     assert given <= quoted(page("errors.md"))
 

@@ -49,6 +49,28 @@ def test_the_python_of_the_readme_runs(database_url: str, tmp_path: Path) -> Non
     assert reason == "default"
 
 
+_COMPARES = """
+async def compared() -> None:
+    async with adapter.running(work=True):
+        job = await compare.schedule([10, 20])
+        print(await job.result(timeout=timedelta(seconds=30)))
+
+
+if __name__ == "__main__":
+    import asyncio
+
+    asyncio.run(compared())
+"""
+
+
+@pytest.mark.timeout(90)
+def test_the_readmes_parent_waits_for_children_in_processes_of_their_own(
+    database_url: str, tmp_path: Path
+) -> None:
+    first, _, family, *_ = blocks(README, "python")
+    assert run_as_file(f"{first}\n{family}\n{_COMPARES}", tmp_path, database_url).endswith("[4, 8]\n")
+
+
 @pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: page.name)
 def test_the_python_of_the_other_pages_runs(page: Path, database_url: str, tmp_path: Path) -> None:
     for code in blocks(page, "python"):

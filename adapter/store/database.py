@@ -99,7 +99,7 @@ class Schema:
         return f"{self.name}_wakeup"[:63]
 
 
-async def _set_up(conn: Connection) -> None:
+async def set_up(conn: Connection) -> None:
     """Whatever the server's defaults are: our transactions are READ COMMITTED, and commits are flushed."""
     await conn.set_isolation_level(IsolationLevel.READ_COMMITTED)
     await conn.execute("SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'")
@@ -141,7 +141,7 @@ class Database:
             prepare_threshold=self.config.prepare_threshold,
         )
         try:
-            await (_set_up_pooled if self.config.transaction_pooler else _set_up)(conn)
+            await (_set_up_pooled if self.config.transaction_pooler else set_up)(conn)
         except BaseException:
             await conn.close()
             raise

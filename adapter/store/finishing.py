@@ -66,3 +66,38 @@ FROM given g CROSS JOIN usual CROSS JOIN LATERAL (SELECT """
     + _REMOVE_AT
     + """ AS until) AS kept"""
 )
+
+
+def ending(
+    status: LiteralString, *, name: LiteralString, message: LiteralString, kind: LiteralString = ""
+) -> LiteralString:
+    """Return the rest of a statement that ends the rows which its CTE ``gone`` has deleted; it returns them.
+
+    ``status``: an expression over the row. ``name``, ``message``: of the error. ``kind``: of the event, if it leaves one.
+    """
+    noted: LiteralString = (
+        """noted AS (
+  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
+  SELECT id, epoch, '"""
+        + kind
+        + """', jsonb_build_object('worker', worker_id, 'attempt', attempt) FROM given
+), """
+    )
+    return (
+        """, given AS (
+  SELECT gone.*, """
+        + status
+        + """ AS new_status, NULL::jsonb AS new_result, false AS new_cancel,
+    jsonb_build_object('name', '"""
+        + name
+        + "', 'message', '"
+        + message
+        + """') AS new_error, """
+        + AS_IT_WAS
+        + """ FROM gone
+), """
+        + (noted if kind else "")
+        + RELEASE_KEYS
+        + FINISHED_COLUMNS
+        + " RETURNING *"
+    )

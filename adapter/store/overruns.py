@@ -7,33 +7,22 @@ from typing import LiteralString
 
 from adapter.domain.job import Job
 from adapter.store.database import Connection, Schema, fetch
-from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS
+from adapter.store.finishing import ending
 from adapter.store.rows import job_from_row
 
 #: The deadline is that of the very claim: a row that was claimed anew meanwhile has another one.
-_END: LiteralString = (
-    """
+_END: LiteralString = """
 WITH late AS MATERIALIZED (
   SELECT id FROM {s}.worker_jobs_open
   WHERE status = 'EXECUTING' AND executor = 'local' AND deadline < now() - %(margin)s::interval
   ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM {s}.worker_jobs_open o USING late WHERE o.id = late.id RETURNING o.*
-), given AS (
-  SELECT gone.*, CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'TIMED_OUT' END AS new_status,
-    NULL::jsonb AS new_result, false AS new_cancel,
-    jsonb_build_object('name', 'TimedOut', 'message',
-      'It ran longer than its max_duration, and its worker did not end it.') AS new_error,
-    """
-    + AS_IT_WAS
-    + """ FROM gone
-), noted AS (
-  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
-  SELECT id, epoch, 'overrun', jsonb_build_object('worker', worker_id, 'attempt', attempt) FROM given
-), """
-    + RELEASE_KEYS
-    + FINISHED_COLUMNS
-    + " RETURNING *"
+)""" + ending(
+    "CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'TIMED_OUT' END",
+    name="TimedOut",
+    message="It ran longer than its max_duration, and its worker did not end it.",
+    kind="overrun",
 )
 
 

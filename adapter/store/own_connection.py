@@ -9,13 +9,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import psycopg
-from psycopg import IsolationLevel
 
 from adapter.domain.errors import DatabaseUnavailableError
-from adapter.store.database import Connection, Database
+from adapter.store.database import Connection, Database, set_up
 
-_SET_UP = """
-SET synchronous_commit = on; SET default_transaction_isolation = 'read committed';
+_KEEP_PLANS = """
 -- The plan of a hot statement does not depend on its values, and making it anew costs more than running it.
 SET plan_cache_mode = force_generic_plan;
 -- Such a plan outlives the small table it was made for: it must not read a large one from end to end.
@@ -74,8 +72,8 @@ class OwnConnection:
 
     async def _connect(self) -> Connection:
         conn = await self._database.connect(f"{self._database.config.application} {self._name}")
-        await conn.set_isolation_level(IsolationLevel.READ_COMMITTED)
-        await conn.execute(_SET_UP, prepare=False)
+        await set_up(conn)
+        await conn.execute(_KEEP_PLANS, prepare=False)
         return conn
 
     async def _drop(self) -> None:

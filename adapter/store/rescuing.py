@@ -14,7 +14,7 @@ from psycopg.rows import DictRow
 
 from adapter.domain.job import Job
 from adapter.store.database import Connection, Schema, fetch
-from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS
+from adapter.store.finishing import ending
 from adapter.store.liveness import HELD, LOCK_IS_FREE
 from adapter.store.rows import job_from_row
 
@@ -85,20 +85,13 @@ _BURY: LiteralString = (
     + """, gone AS (
   DELETE FROM {s}.worker_jobs_open o USING dead
   WHERE o.id = dead.id AND (o.attempt >= o.max_attempts OR o.cancel_requested) RETURNING o.*
-), given AS (
-  SELECT gone.*, CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'CRASHED' END AS new_status,
-    NULL::jsonb AS new_result, false AS new_cancel,
-    jsonb_build_object('name', 'WorkerDied', 'message', 'Its worker died while it ran.') AS new_error,
-    """
-    + AS_IT_WAS
-    + """ FROM gone
-), noted AS (
-  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
-  SELECT id, epoch, 'buried', jsonb_build_object('worker', worker_id, 'attempt', attempt) FROM given
-), """
-    + RELEASE_KEYS
-    + FINISHED_COLUMNS
-    + " RETURNING *"
+)"""
+    + ending(
+        "CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'CRASHED' END",
+        name="WorkerDied",
+        message="Its worker died while it ran.",
+        kind="buried",
+    )
 )
 
 

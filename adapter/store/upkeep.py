@@ -8,7 +8,7 @@ from typing import LiteralString
 
 from adapter.domain.job import Job
 from adapter.store.database import Connection, Schema, fetch
-from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS
+from adapter.store.finishing import ending
 from adapter.store.rows import job_from_row
 
 _PROMOTE: LiteralString = """
@@ -31,8 +31,7 @@ SELECT extract(epoch FROM min(due) - now())::float8 AS seconds
 FROM {s}.worker_jobs_open WHERE status = 'DELAYED' AND (executor = 'local' OR submit_state = 'never')
 """
 
-_EXPIRE: LiteralString = (
-    """
+_EXPIRE: LiteralString = """
 WITH late AS MATERIALIZED (
   SELECT id FROM {s}.worker_jobs_open
   WHERE expires_at <= now() AND started IS NULL AND status IN ('DELAYED', 'PENDING', 'QUEUED', 'WAITING')
@@ -40,17 +39,7 @@ WITH late AS MATERIALIZED (
   ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM {s}.worker_jobs_open o USING late WHERE o.id = late.id RETURNING o.*
-), given AS (
-  SELECT gone.*, 'EXPIRED' AS new_status, NULL::jsonb AS new_result, false AS new_cancel,
-    jsonb_build_object('name', 'Expired', 'message', 'The time to live was over before it started.') AS new_error,
-    """
-    + AS_IT_WAS
-    + """ FROM gone
-), """
-    + RELEASE_KEYS
-    + FINISHED_COLUMNS
-    + " RETURNING *"
-)
+)""" + ending("'EXPIRED'", name="Expired", message="The time to live was over before it started.")
 
 _ADMIT: LiteralString = """
 UPDATE {s}.worker_jobs_open SET status = 'QUEUED', waiting_for = NULL,

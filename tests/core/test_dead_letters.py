@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from adapter import Adapter, DeadLetterFilter, JobStatus, RetryPolicy
 from adapter.domain.errors import InvalidArgumentError
+from adapter.store import dead_letters
+from tests.kit import eventually
 from tests.rig import Rig, new_id, rigged
 
 
@@ -161,6 +163,25 @@ async def test_many_that_redrive_at_once_redrive_each_job_once(yard: Rig, again:
     assert len(made) == sum(row["times"] - again for row in times)
     assert again or sorted(made) == sorted(old)
     assert await yard.value("SELECT count(*) FROM {s}.worker_jobs_open") == len(made)
+
+
+async def test_who_redrives_while_another_does_waits_for_it_and_makes_nothing(yard: Rig) -> None:
+    old = await failed(yard, 1)
+    given: dict[str, Any] = {"seen": {}, "reason": "r", "actor": "a"}
+    async with yard.adapter.database.connection() as one, yard.adapter.database.connection() as other:
+        async with asyncio.TaskGroup() as group, one.transaction():
+            first = await dead_letters.mark(one, yard.schema, {old[0]: new_id()}, **given)
+            second = group.create_task(dead_letters.mark(other, yard.schema, {old[0]: new_id()}, **given))
+            await eventually(lambda: _waits_for_a_lock(yard))
+        assert (first, second.result()) == ({old[0]}, set())
+        assert await dead_letters.mark(one, yard.schema, {old[0]: new_id()}, **given) == set()
+    assert await yard.value("SELECT times FROM {s}.redrives") == 1
+
+
+async def _waits_for_a_lock(yard: Rig) -> bool:
+    return await yard.value(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
 
 
 async def test_a_dry_run_changes_nothing(yard: Rig) -> None:

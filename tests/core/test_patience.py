@@ -13,31 +13,21 @@ import pytest
 from adapter import Adapter, JobContext, JobEnd
 from adapter.core.threads import HandlerThreads
 from adapter.core.worker import Worker
+from tests import stage
 from tests.kit import eventually
-from tests.rig import Rig, rigged
+from tests.rig import Rig
+from tests.stage import Stage
 
 SOON = timedelta(milliseconds=100)
 GRACE: dict[str, Any] = {"worker_cancel_grace_seconds": 0.05, "worker_grace_seconds": 0, "worker_threads": 2}
-
-
-class Stage:
-    def __init__(self) -> None:
-        self.seen: list[Any] = []
-        self.gate = asyncio.Event()
-        self.thread_gate = threading.Event()
 
 
 @asynccontextmanager
 async def playing(
     url: str, declare: Callable[[Adapter, Stage], None] | None = None, **options: Any
 ) -> AsyncGenerator[tuple[Rig, Stage]]:
-    stage = Stage()
-    async with rigged(url, lambda adapter: (declare or stubborn)(adapter, stage), **(GRACE | options)) as rig:
-        try:
-            yield rig, stage
-        finally:
-            stage.gate.set()
-            stage.thread_gate.set()
+    async with stage.playing(url, declare or stubborn, **(GRACE | options)) as played:
+        yield played
 
 
 @asynccontextmanager

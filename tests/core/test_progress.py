@@ -1,7 +1,6 @@
 """What handlers say while they run: seen by others soon, last before the outcome, and only while they hold the job."""
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,26 +17,8 @@ from adapter.domain.identity import run_id_of
 from adapter.store.database import Database
 from adapter.store.job_metadata import MetadataPatch, write_metadata
 from tests.kit import eventually
-from tests.rig import Rig, rigged
-
-
-class Stage:
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.thread_gate = threading.Event()
-        self.contexts: list[JobContext] = []
-
-
-@asynccontextmanager
-async def playing(
-    url: str, declare: Callable[[Adapter, Stage], None], **options: Any
-) -> AsyncGenerator[tuple[Rig, Stage]]:
-    stage = Stage()
-    async with rigged(url, lambda adapter: declare(adapter, stage), **options) as rig:
-        try:
-            yield rig, stage
-        finally:
-            stage.thread_gate.set()
+from tests.rig import Rig
+from tests.stage import Stage, playing
 
 
 @asynccontextmanager
@@ -51,7 +32,7 @@ async def working(rig: Rig) -> AsyncGenerator[None]:
 def talking(adapter: Adapter, stage: Stage) -> None:
     @adapter.task("async", retry=RetryPolicy(max_attempts=1))
     async def talks(payload: Any, ctx: JobContext) -> str:
-        stage.contexts.append(ctx)
+        stage.seen.append(ctx)
         ctx.progress(0.4, "downloading")
         ctx.metadata.set("file", "a.csv")
         await stage.gate.wait()
@@ -62,7 +43,7 @@ def talking(adapter: Adapter, stage: Stage) -> None:
 
     @adapter.task("thread")
     def talks_in_thread(payload: Any, ctx: JobContext) -> str:
-        stage.contexts.append(ctx)
+        stage.seen.append(ctx)
         ctx.progress(0.4, message="downloading")
         ctx.metadata.set("file", "a.csv")
         stage.thread_gate.wait(10)
@@ -130,7 +111,7 @@ async def test_metadata_of_others_stays_unless_the_handler_touches_the_same_key(
     async with playing(database_url, talking) as (rig, stage):
         job = await rig.adapter.schedule_job("async", metadata={"a": 1})
         async with working(rig):
-            await eventually(lambda: stage.contexts)
+            await eventually(lambda: stage.seen)
             await rig.set(job.id, """metadata = '{"a": 2, "b": 3, "file": "other"}'""")
             stage.gate.set()
         row = await rig.row(job.id)
@@ -169,10 +150,10 @@ async def test_metadata_of_who_lost_the_job_changes_nothing(database_url: str) -
     async with playing(database_url, talking) as (rig, stage):
         job = await rig.adapter.schedule_job("async")
         async with working(rig):
-            await eventually(lambda: stage.contexts)
+            await eventually(lambda: stage.seen)
             await eventually(lambda: _said(rig, job.id))
             await rig.set(job.id, "worker_id = gen_random_uuid(), metadata = '{}'")
-            stage.contexts[0].metadata.set("file", "late.csv")
+            stage.seen[0].metadata.set("file", "late.csv")
             await eventually(lambda: rig.adapter.observers.counts["stale_metadata"] == 1)
             stage.gate.set()
         row = await rig.row(job.id)
@@ -220,7 +201,7 @@ async def test_an_older_write_on_its_way_does_not_come_after_the_last_one(
         job = await rig.adapter.schedule_job("async")
         monkeypatch.setattr(Database, "connection", slow)
         async with working(rig):
-            await eventually(lambda: stage.contexts)
+            await eventually(lambda: stage.seen)
             stage.gate.set()
         held.set()
         row = await rig.row(job.id)

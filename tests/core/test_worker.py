@@ -3,8 +3,6 @@
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,44 +11,15 @@ import pytest
 from pydantic import BaseModel
 
 from adapter import AbortJobError, Adapter, JobContext, RetryJobError, RetryPolicy
-from adapter.core.worker import Worker
 from adapter.domain.errors import JobFailedError
 from tests.kit import eventually
-from tests.rig import Rig, rigged
+from tests.rig import Rig
+from tests.stage import Stage, playing, running
 
 
 class Order(BaseModel):
     number: int
     note: str = "none"
-
-
-class Stage:
-    """What handlers of a test have done, and the gates they wait at."""
-
-    def __init__(self) -> None:
-        self.seen: list[Any] = []
-        self.gate = asyncio.Event()
-        self.thread_gate = threading.Event()
-
-
-@asynccontextmanager
-async def playing(
-    url: str, declare: Callable[[Adapter, Stage], None], **options: Any
-) -> AsyncGenerator[tuple[Rig, Stage]]:
-    stage = Stage()
-    async with rigged(url, lambda adapter: declare(adapter, stage), **options) as rig:
-        try:
-            yield rig, stage
-        finally:
-            stage.thread_gate.set()
-
-
-@asynccontextmanager
-async def running(worker: Worker) -> AsyncGenerator[asyncio.Task[None]]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(worker.run())
-        yield task
-        worker.stop()
 
 
 def forms(adapter: Adapter, stage: Stage) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from adapter import Adapter, JobContext, JobFilter, RetryPolicy
 from adapter.domain.job import JobStatus
-from tests.core.test_worker import Stage, playing, running
 from tests.families.test_waiting import ONCE, family
 from tests.kit import eventually
 from tests.rig import Rig
+from tests.stage import Stage, playing, running
 
 
 async def waits(rig: Rig, job_id: UUID) -> bool:

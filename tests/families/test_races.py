@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.core.test_worker import playing, running
 from tests.families.test_again import children, ended, waits
 from tests.families.test_waiting import family
 from tests.kit import eventually
+from tests.stage import playing, running
 
 
 @pytest.mark.parametrize("cancel_first", [True, False])

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from adapter import Adapter, JobContext, JobFailedError, JobFilter, Queue, RetryPolicy
-from tests.core.test_worker import Stage, playing, running
 from tests.kit import eventually
 from tests.rig import Rig
+from tests.stage import Stage, playing, running
 
 ONCE = RetryPolicy(max_attempts=1)
 AT_ONCE = RetryPolicy(max_attempts=3, min_timeout_in_ms=0, max_timeout_in_ms=0, randomize=False)

@@ -7,8 +7,7 @@ import pytest
 from rich.console import Console
 
 from adapter.cli.job_views import job_sheet
-from adapter.domain.job import Job, JobStatus, SubmitState
-from tests.rig import new_id
+from tests.rig import a_running_job
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 
@@ -23,20 +22,7 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
     ],
 )
 def test_progress_is_shown_where_it_is_progress(progress: Any, shown: str | None) -> None:
-    job = Job(
-        id=new_id(),
-        type="task",
-        status=JobStatus.EXECUTING,
-        executor="local",
-        route_reason="default",
-        epoch=1,
-        submit_state=SubmitState.NEVER,
-        data=None,
-        queue="default",
-        created_at=NOW,
-        updated_at=NOW,
-        metadata={"progress": progress},
-    )
+    job = a_running_job(metadata={"progress": progress})
     console = Console(width=200)
     with console.capture() as captured:
         console.print(*job_sheet(job, [], NOW))

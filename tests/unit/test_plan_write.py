@@ -8,7 +8,6 @@ import pytest
 
 from adapter.core.completion import Done, plan_write
 from adapter.core.registry import Registry, TaskDefinition
-from adapter.domain.job import Job, JobStatus, SubmitState
 from adapter.domain.outcome import (
     Errored,
     Lease,
@@ -21,27 +20,13 @@ from adapter.domain.outcome import (
 )
 from adapter.domain.task import RetryPolicy, TaskPolicy
 from adapter.store.endings import Ending, GivingBack
-from tests.rig import new_id
+from tests.rig import a_running_job, new_id
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 ERROR = {"name": "ValueError", "message": "no"}
-JOB = Job(
-    id=new_id(),
-    type="task",
-    status=JobStatus.EXECUTING,
-    executor="local",
-    route_reason="default",
-    epoch=3,
-    submit_state=SubmitState.NEVER,
-    data=None,
-    queue="default",
-    created_at=NOW,
-    updated_at=NOW,
-    attempt=1,
-    max_attempts=2,
-)
+JOB = a_running_job(epoch=3, attempt=1, max_attempts=2)
 LEASE = Lease(new_id(), 7)
 
 
