@@ -231,6 +231,8 @@ class Registry:
         self._tasks: dict[str, TaskDefinition[Any, Any]] = {}
         self._frozen = False
         self._limits: dict[str, Limits] = {}
+        #: The tasks of which a worker need not read the whole row; complete once the registry is frozen.
+        self.plain: tuple[str, ...] = ()
         #: The hooks of all tasks.
         self.hooks = Hooks()
 
@@ -269,6 +271,7 @@ class Registry:
         self._limits = self._read_limits()
         for definition in self._tasks.values():
             definition.hooks = definition.own_hooks.under(self.hooks)
+        self.plain = tuple(each.id for each in self._tasks.values() if each.is_plain)
         self._frozen = True
 
     @property
@@ -317,11 +320,6 @@ class Registry:
     def runnable(self) -> dict[str, str]:
         """The tasks with a handler here, and the hash of their schemas."""
         return {each.id: each.schema_hash for each in self._tasks.values() if each.handler is not None}
-
-    @property
-    def plain(self) -> list[str]:
-        """The tasks of which a worker need not read the whole row."""
-        return [each.id for each in self._tasks.values() if each.is_plain]
 
 
 def policies_from_mapping(

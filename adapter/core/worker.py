@@ -141,6 +141,7 @@ class Worker:
         self._heartbeat.start()
 
     async def _register(self) -> None:
+        self._metadata.begin()
         async with self._database.connection() as conn:
             schema = self._database.schema
             await processes.register(
@@ -243,7 +244,7 @@ class Worker:
     async def _claim(self, room: int, ahead: int) -> bool:
         self._claims += 1
         lease, schema = Lease(self.id, self._claims), self._database.schema
-        plain = [] if self._observers.watch_starts else self._registry.plain
+        plain = () if self._observers.watch_starts else self._registry.plain
         claimed: list[Claimed] = []
         from_head = self._cursors.are_at_head
         async with self._connection.lend() as conn:
@@ -300,7 +301,6 @@ class Worker:
             self._drop_all("the worker lost its lease")
 
     def _context(self, job: Job, lease: Lease) -> JobContext:
-        self._metadata.begin()
         make_metadata = functools.partial(self._metadata.of, lease)
         make_family = functools.partial(self._families.of, lease)
         return JobContext(job, self._schedule, make_metadata, make_family)
