@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +10,7 @@ from uuid import UUID
 
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.job import DEAD, Job, JobStatus
+from adapter.store.cursors import cursor_at, place_of
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.rows import job_from_row
 
@@ -105,11 +104,12 @@ async def page(conn: Connection, schema: Schema, wanted: DeadLetterFilter) -> De
     if not 1 <= wanted.limit <= _MOST:
         msg = f"limit must be from 1 to {_MOST}."
         raise InvalidArgumentError(msg)
-    at, last = (None, None) if wanted.after is None else _place(wanted.after)
+    at, last = (None, None) if wanted.after is None else place_of(wanted.after)
     parameters = _conditions(wanted) | {"after_at": at, "after_id": last, "limit": wanted.limit + 1}
     rows = await fetch(conn, schema, _PAGE, parameters)
     letters = [DeadLetter(job_from_row(row), row["redriven_as"]) for row in rows[: wanted.limit]]
-    return DeadLetterPage(tuple(letters), _cursor(letters[-1].job) if len(rows) > wanted.limit else None)
+    behind = rows[wanted.limit - 1] if len(rows) > wanted.limit else None
+    return DeadLetterPage(tuple(letters), cursor_at(behind["finished"], behind["id"]) if behind else None)
 
 
 async def ids(
@@ -172,17 +172,3 @@ def _conditions(wanted: DeadLetterFilter) -> dict[str, Any]:
         "finished_to": wanted.finished_to,
         "redriven": wanted.redriven,
     }
-
-
-def _cursor(job: Job) -> str:
-    assert job.finished is not None
-    return base64.urlsafe_b64encode(f"{job.finished.isoformat()}|{job.id}".encode()).decode()
-
-
-def _place(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        at, _, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
-        return datetime.fromisoformat(at), UUID(job_id)
-    except (ValueError, binascii.Error) as error:
-        msg = "This cursor is none of ours."
-        raise InvalidArgumentError(msg) from error

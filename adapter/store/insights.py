@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.job import Job, JobStatus
+from adapter.store.cursors import cursor_at
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.rows import job_from_row
 
@@ -96,8 +96,8 @@ class Insights:
         has_previous = (wanted.after is not None) if not backward else more
         return JobPage(
             tuple(rows),
-            _cursor(rows[-1]) if rows and has_next else None,
-            _cursor(rows[0]) if rows and has_previous else None,
+            cursor_at(rows[-1].created_at, rows[-1].id) if rows and has_next else None,
+            cursor_at(rows[0].created_at, rows[0].id) if rows and has_previous else None,
         )
 
     async def events(self, conn: Connection, job_id: UUID) -> list[JobEvent]:
@@ -109,7 +109,3 @@ class Insights:
             {"id": job_id},
         )
         return [JobEvent(**row) for row in rows]
-
-
-def _cursor(job: Job) -> str:
-    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()}|{job.id}".encode()).decode()

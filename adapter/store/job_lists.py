@@ -5,11 +5,7 @@ Built with SQLAlchemy, and imported by the first list: what works jobs need not 
 
 from __future__ import annotations
 
-import base64
-import binascii
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
@@ -27,8 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.job import OPEN, TERMINAL, JobStatus, executor_name
+from adapter.store.cursors import place_of
 from adapter.store.database import Schema
 from adapter.store.insights import JobFilter
 from adapter.store.tables import metadata_for
@@ -89,7 +85,7 @@ class JobLists:
         backward = wanted.before is not None
         cursor = wanted.before or wanted.after
         if cursor is not None:
-            at = tuple_(*_place(cursor))
+            at = tuple_(*place_of(cursor))
             conditions.append(place > at if backward else place < at)
         order = (c.created_at, c.id) if backward else (c.created_at.desc(), c.id.desc())
         statement: Select[Any] = select()
@@ -108,12 +104,3 @@ class JobLists:
             kind = (self._open.c if name in self._open.c else self._finished.c)[name].type
             columns.append(table.c[name] if name in table.c else null().cast(kind).label(name))
         return columns
-
-
-def _place(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        at, _, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
-        return datetime.fromisoformat(at), UUID(job_id)
-    except (ValueError, binascii.Error) as error:
-        msg = "This cursor is none of ours."
-        raise InvalidArgumentError(msg) from error
