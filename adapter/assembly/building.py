@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
+from adapter.core.cutover.status import Overview
 from adapter.core.cutover.steering import Steering
 from adapter.core.dead_letters import DeadLetters
 from adapter.core.dispatch import Dispatcher
@@ -65,6 +66,7 @@ _MADE_BY_OPEN = frozenset(
         "letters",
         "maintenance",
         "notifier",
+        "overview",
         "packets",
         "planner",
         "reconciler",
@@ -175,6 +177,7 @@ class Building(HookPoints[Any, Any], ABC):
             lease=timedelta(seconds=self.settings.dispatch_lease_seconds),
         )
         self.steering = Steering(self._parts, self._flags, self.planner, self.scheduler)
+        self.overview = Overview(self._parts, self.steering)
         lease = timedelta(seconds=self.settings.worker_lease_seconds)
         self.maintenance = Maintenance(self._parts, lease, self.canceler)
         self.retention = Retention(self._parts)

@@ -44,6 +44,7 @@ BY_ERROR: dict[type[errors.AdapterError], ExitCode] = {
     errors.DuplicateJobError: ExitCode.CONFLICT,
     errors.JobStateError: ExitCode.CONFLICT,
     errors.FlagConflictError: ExitCode.CONFLICT,
+    errors.ChangeNotFoundError: ExitCode.NOT_FOUND,
     errors.ResultTimeoutError: ExitCode.TIMEOUT,
     errors.ExecutorError: ExitCode.UNAVAILABLE,
     errors.RejectedError: ExitCode.FAILURE,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from adapter.cli.cutover.explaining import explain_job
 from adapter.cli.exits import CommandError, ExitCode
 from adapter.cli.invocation import Invocation, actor, job_id, json_value, pairs
 from adapter.domain.job import JobStatus
@@ -82,6 +83,9 @@ def list_(
         return
     more = f"More: --after {page.next}" if page.next is not None else ""
     invocation.answer(document, job_views.jobs_table(page.jobs, now), note=more)
+
+
+app.command("explain")(explain_job)
 
 
 @app.command()

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.job import LOCAL
 from adapter.domain.task import TaskPolicy
 
 #: A scope that means every task.
 EVERY_TASK = "*"
 _BUCKETS = 100_000
+_UNIT = re.compile(r"tag|user_id|(data|context)(\.[^.]+)+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,8 @@ class Rollout:
     """A share of one task's jobs (or of every task's) that goes to ``executor``.
 
     ``percent`` has steps of 0.001. ``hash_by`` names the unit: ``tag``, ``user_id``,
-    ``data.<path>`` or ``context.<name>``. The lists are checked before the percentage.
+    ``data.<path>`` or ``context.<name>``. The lists are checked before the percentage. ``when``: what
+    ``context=`` must say; a list means any of its values.
     """
 
     task: str
@@ -125,6 +128,17 @@ def kill_switch(flags: Flags, task: str) -> tuple[str, str] | None:
     return None
 
 
+def check_unit(hash_by: str) -> None:
+    """Refuse what names no unit: it would silently be the job's own id.
+
+    Raises:
+        InvalidArgumentError: it is none of ``tag``, ``user_id``, ``data.<path>``, ``context.<name>``.
+    """
+    if not _UNIT.fullmatch(hash_by):
+        msg = f"{hash_by!r} names no unit: it is tag, user_id, data.<path> or context.<name>."
+        raise InvalidArgumentError(msg)
+
+
 def unit_of(request: Request, hash_by: str) -> tuple[str, str]:
     """Return (unit, what it is). A unit that the request does not bring is the job's own id."""
     kind, _, path = hash_by.partition(".")
@@ -199,7 +213,7 @@ def _by_rollout(task: TaskPolicy, request: Request, flags: Flags, steps: list[St
         unit, what = unit_of(request, rollout.hash_by)
         if not can_run(task, rollout.executor, flags):
             steps.append(Step("rollout", None, f"{name}: the task cannot run there"))
-        elif any(request.context.get(key) != value for key, value in rollout.when.items()):
+        elif not all(_says(request.context, name, wanted) for name, wanted in rollout.when.items()):
             steps.append(Step("rollout", None, f"{name}: the context does not match"))
         elif unit in rollout.deny:
             steps.append(Step("rollout", None, f"{name}: {what} is on the deny list"))
@@ -216,6 +230,17 @@ def _by_rollout(task: TaskPolicy, request: Request, flags: Flags, steps: list[St
     if not rollouts:
         steps.append(Step("rollout", None, "none covers this task"))
     return None
+
+
+def _says(context: Mapping[str, Any], name: str, wanted: Any) -> bool:
+    """Whether the context has the wanted value, or for a list one of them."""
+    wanted_any: list[Any] = wanted if isinstance(wanted, list) else [wanted]
+    return name in context and any(_same(context[name], each) for each in wanted_any)
+
+
+def _same(given: Any, wanted: Any) -> bool:
+    # For JSON true is not 1.
+    return given == wanted and isinstance(given, bool) == isinstance(wanted, bool)
 
 
 def _through_circuit(

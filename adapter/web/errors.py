@@ -35,6 +35,7 @@ STATUS: dict[type[errors.AdapterError], int] = {
     errors.JobNotFoundError: 404,
     errors.JobStateError: 422,
     errors.FlagConflictError: 409,
+    errors.ChangeNotFoundError: 404,
     errors.JobEndedError: 422,
     errors.ResultTimeoutError: 504,
     errors.StoreError: 503,

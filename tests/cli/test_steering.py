@@ -18,10 +18,10 @@ def test_a_kill_switch_is_set_listed_and_cleared(shop: ModuleType) -> None:
     done = adapter("cutover", "kill", "*", "--to", "internal", "--reason", "INC-7")
     assert (done.code, done.out) == (0, "every new job of every task goes to local now\n")
     (flag,) = flags()
-    assert (flag["kind"], flag["task"], flag["executor"], flag["source"]) == ("kill", "*", "local", "runtime")
+    assert (flag["kind"], flag["task"], flag["executor"]) == ("kill", "*", "local")
     assert (flag["reason"], flag["actor"]) == ("INC-7", actor())
     cleared = adapter("--json", "cutover", "unkill", "*", "--reason", "over")
-    assert cleared.document["cleared"]["reason"] == "INC-7"
+    assert (cleared.document["before"]["reason"], cleared.document["after"]) == ("INC-7", None)
     assert flags() == []
 
 
@@ -42,12 +42,13 @@ def test_a_rollout_is_set_listed_and_cleared(shop: ModuleType) -> None:
     options = ("--to", "trigger", "--percent", "25", "--by", "tag", "--allow", "vip", "--when", "plan=pro")
     done = adapter("--json", "cutover", "rollout", "index", *options, "--reason", "week 2")
     assert done.code == 0, done.err
-    assert done.document["percent"] == 25
+    assert done.document["after"]["percent"] == 25
     (flag,) = flags()
     assert (flag["percent"], flag["hash_by"]) == (25, "tag")
     assert flag["detail"] == {"allow": ["vip"], "when": {"plan": "pro"}}
     table = adapter("cutover", "status").out
-    assert "25% by tag (allow, when)" in table
+    assert "trigger 25%, local 75%" in table
+    assert "rollout by tag (allow, when); else default" in table
     assert adapter("cutover", "withdraw", "index", "--reason", "done").code == 0
     assert flags() == []
 
@@ -55,13 +56,15 @@ def test_a_rollout_is_set_listed_and_cleared(shop: ModuleType) -> None:
 def test_a_switch_of_the_environment_is_listed(shop: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTER_EXECUTOR", "local")
     monkeypatch.delenv("ADAPTER_APP")
-    (flag,) = flags()
-    assert (flag["task"], flag["executor"], flag["source"]) == ("*", "local", "environment")
+    found = adapter("--json", "cutover", "status").document
+    assert found["switches"] == [{"source": "environment", "task": "*", "executor": "local"}]
+    assert adapter("cutover", "status").out.splitlines()[1].split()[:5] == ["*", "local", "kill", "switch:", "environment"]
 
 
 def test_without_flags_the_list_says_so(database: str) -> None:
     answer = adapter("cutover", "status")
-    assert (answer.code, answer.out, answer.err) == (0, "", "No flags are set.\n")
+    assert (answer.code, answer.out) == (0, "")
+    assert "nothing is switched" in answer.err
 
 
 @pytest.mark.parametrize("verb", ["unkill", "withdraw", "resume"])
@@ -108,7 +111,7 @@ def test_a_list_of_tasks_names_both_sides_of_a_rollout(shop: ModuleType) -> None
     options = ("--to", "trigger", "--percent", "25", "--reason", "x")
     adapter("cutover", "rollout", "index", *options)
     found = {each["id"]: each for each in adapter("--json", "tasks", "list").document["tasks"]}
-    assert found["index"]["goes_to"] == "trigger 25%, else local"
+    assert found["index"]["goes_to"] == "trigger 25%, local 75%"
     assert found["index"]["reason"] == "rollout by tag; else default"
     adapter("cutover", "kill", "index", "--reason", "x")
     found = {each["id"]: each for each in adapter("--json", "tasks", "list").document["tasks"]}

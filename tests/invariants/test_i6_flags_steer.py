@@ -14,7 +14,8 @@ from adapter.core import scheduling
 from adapter.domain.clock import SystemClock
 from adapter.domain.errors import FlagConflictError, InvalidArgumentError, UnknownExecutorError
 from adapter.domain.job import NewJob
-from adapter.store import flags as flag_store
+from adapter.store import flag_changes
+from adapter.store.flag_changes import Author
 from adapter.store.inserting import Inserted
 from adapter.store.steps import Statement, Steps
 from tests.fakes.clock import ManualClock
@@ -23,13 +24,11 @@ from tests.rig import Rig, rigged, usual_tasks
 
 async def _turn(rig: Rig, task: str = "both", to: str = "trigger", **over: Any) -> None:
     """Turn a kill switch as another process would: this one is told nothing."""
-    given: dict[str, Any] = {
-        "kind": "kill", "task": task, "executor": to, "reason": "INC-1", "actor": "ann", "source": "test", "value": {},
-    }  # fmt: skip
+    given: dict[str, Any] = {"kind": "kill", "task": task, "executor": to, "value": {}}
     async with await psycopg.AsyncConnection[DictRow].connect(
         rig.url, autocommit=True, row_factory=dict_row
     ) as conn:
-        await flag_store.change(conn, rig.schema, **(given | over))
+        await flag_changes.change(conn, rig.schema, Author("INC-1", "ann", "test"), **(given | over))
 
 
 async def test_a_flag_turned_between_decision_and_insert_is_decided_again(
@@ -206,9 +205,12 @@ async def test_a_change_needs_a_reason(rig: Rig, reason: str) -> None:
 
 
 async def test_a_change_over_somebody_elses_is_refused(rig: Rig) -> None:
-    await rig.adapter.steering.kill("both", to="trigger", reason="x", actor="ann", expected_version=0)
+    made = await rig.adapter.kill("both", to="trigger", reason="x", actor="ann", expected_version=0)
+    with pytest.raises(FlagConflictError, match="by ann"):
+        await rig.adapter.kill("both", to="local", reason="y", actor="bob", expected_version=0)
     with pytest.raises(FlagConflictError):
-        await rig.adapter.steering.kill("both", to="local", reason="y", actor="bob", expected_version=0)
+        await rig.adapter.clear_flag("kill", "both", reason="y", expected_version=made.version - 1)
+    assert await rig.adapter.clear_flag("kill", "both", reason="y", expected_version=made.version)
 
 
 async def test_the_salt_of_a_rollout_is_made_once_and_survives_a_clear(rig: Rig) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from adapter.cli.cutover import circuits, explaining, kills, rollouts, state
+from adapter.cli.cutover import changes, circuits, explaining, kills, rollouts, state
 
 _HELP = """Move tasks between executors, see what it does, and be back in a second.
 
@@ -25,11 +25,14 @@ app = typer.Typer(no_args_is_help=True, help=_HELP)
 
 app.command("status", rich_help_panel=LOOK)(state.status)
 app.command("explain", rich_help_panel=LOOK)(explaining.explain)
+app.command("history", rich_help_panel=LOOK)(changes.history)
 
 app.command("rollout", rich_help_panel=MOVE)(rollouts.rollout)
+app.command("resalt", rich_help_panel=MOVE)(rollouts.resalt)
 app.command("withdraw", rich_help_panel=MOVE)(rollouts.withdraw)
 
 app.command("resume", rich_help_panel=WATCH)(circuits.resume)
 
 app.command("kill", rich_help_panel=BACK)(kills.kill)
 app.command("unkill", rich_help_panel=BACK)(kills.unkill)
+app.command("revert", rich_help_panel=BACK)(changes.revert)

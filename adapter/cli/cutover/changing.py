@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from adapter.domain.routing import EVERY_TASK
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
+    from adapter.store.flag_changes import FlagChange
 
 #: Whence a change came, as the audit has it.
 SOURCE = "cli"
@@ -23,31 +24,39 @@ Version = Annotated[
 ]
 
 
-def clear(ctx: typer.Context, kind: str, task: str, executor: str, reason: str) -> None:
-    """Take a flag away and answer; without an executor, the only one there is."""
+def clear(
+    ctx: typer.Context,
+    kind: Literal["kill", "rollout", "circuit"],
+    task: str,
+    executor: str,
+    reason: str,
+    expected_version: int | None,
+) -> None:
+    """Take a flag away and answer."""
 
-    async def turn(adapter: Adapter) -> dict[str, Any] | None:
-        from adapter.store.flag_entries import entries
-
-        name = executor
-        if not name and kind != "kill":
-            async with adapter.database.connection() as conn:
-                stored = await entries(conn, adapter.database.schema)
-            there = [each.executor for each in stored if (each.kind, each.task) == (kind, task)]
-            if len(there) > 1:
-                raise CommandError(f"There are several: say --to {' or --to '.join(there)}.")
-            name = "".join(there)
-        return await adapter.steering.clear(
-            kind, task, executor=name, reason=reason, actor=actor(), source=SOURCE
+    async def turn(adapter: Adapter) -> FlagChange | None:
+        return await adapter.clear_flag(
+            kind,
+            task,
+            executor=executor,
+            reason=reason,
+            actor=actor(),
+            source=SOURCE,
+            expected_version=expected_version,
         )
 
     invocation = Invocation.of(ctx)
-    before = invocation.run(turn)
-    if before is None:
+    made = invocation.run(turn)
+    if made is None:
         raise CommandError(
             f"There is no {kind} flag of {named(task)}.", ExitCode.NOT_FOUND, code="flag_not_found"
         )
-    invocation.answer({"cleared": before}, f"the {kind} flag of {named(task)} is gone")
+    answer(invocation, made, f"the {kind} flag of {named(task)} is gone")
+
+
+def answer(invocation: Invocation, made: FlagChange, said: str) -> None:
+    """Tell what was done, and how it is undone."""
+    invocation.answer(made, said, note=f"Back: adapter cutover revert {made.id} --reason …")
 
 
 def run(invocation: Invocation, task: str, turn: Any) -> Any:

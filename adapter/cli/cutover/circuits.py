@@ -14,6 +14,7 @@ def resume(
     task: changing.Task,
     reason: changing.Reason,
     to: Annotated[str, typer.Option(help="The executor; needed when there are several.")] = "",
+    expected_version: changing.Version = None,
 ) -> None:
     """Close an open circuit: the executor gets jobs again."""
-    changing.clear(ctx, "circuit", task, to, reason)
+    changing.clear(ctx, "circuit", task, to, reason, expected_version)

@@ -8,10 +8,10 @@ import typer
 
 from adapter.cli.cutover import changing
 from adapter.cli.invocation import Invocation, actor
-from adapter.domain.job import executor_name
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
+    from adapter.store.flag_changes import FlagChange
 
 
 def kill(
@@ -23,8 +23,8 @@ def kill(
 ) -> None:
     """Send every new job of a task, or of all, to one executor, whatever else says."""
 
-    async def turn(adapter: Adapter) -> list[str]:
-        await adapter.steering.kill(
+    async def turn(adapter: Adapter) -> tuple[FlagChange, list[str]]:
+        made = await adapter.kill(
             task,
             to=to,
             reason=reason,
@@ -32,20 +32,22 @@ def kill(
             source=changing.SOURCE,
             expected_version=expected_version,
         )
-        return adapter.steering.boot_findings(await adapter.flags())
+        return made, adapter.steering.boot_findings(await adapter.flags())
 
     invocation = Invocation.of(ctx)
-    findings = changing.run(invocation, task, turn)
+    made, findings = changing.run(invocation, task, turn)
     if invocation.app is not None:
         for each in findings:
             invocation.say(f"warning: {each}", style="yellow")
-    executor = executor_name(to)
-    invocation.answer(
-        {"kind": "kill", "task": task, "executor": executor, "reason": reason},
-        f"every new job of {changing.named(task)} goes to {executor} now",
-    )
+    said = f"every new job of {changing.named(task)} goes to {made.executor} now"
+    changing.answer(invocation, made, said)
 
 
-def unkill(ctx: typer.Context, task: changing.Task, reason: changing.Reason) -> None:
-    """Take a runtime kill switch away."""
-    changing.clear(ctx, "kill", task, "", reason)
+def unkill(
+    ctx: typer.Context,
+    task: changing.Task,
+    reason: changing.Reason,
+    expected_version: changing.Version = None,
+) -> None:
+    """Take a runtime kill switch away: the rules below it decide again."""
+    changing.clear(ctx, "kill", task, "", reason, expected_version)

@@ -8,10 +8,10 @@ import typer
 
 from adapter.cli.cutover import changing
 from adapter.cli.invocation import Invocation, actor, pairs
-from adapter.domain.job import executor_name
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
+    from adapter.store.flag_changes import FlagChange
 
 
 def rollout(
@@ -26,7 +26,8 @@ def rollout(
     allow: Annotated[list[str] | None, typer.Option(metavar="UNIT", help="Always goes there.")] = None,
     deny: Annotated[list[str] | None, typer.Option(metavar="UNIT", help="Never goes there.")] = None,
     when: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="Only jobs whose context= says so.")
+        list[str] | None,
+        typer.Option(metavar="K=V", help="Only jobs whose context= says so; a JSON list: one of it."),
     ] = None,
     expected_version: changing.Version = None,
 ) -> None:
@@ -34,27 +35,24 @@ def rollout(
     invocation = Invocation.of(ctx)
     conditions = pairs(when, "--when")
 
-    async def turn(adapter: Adapter) -> None:
-        await adapter.steering.rollout(
+    async def turn(adapter: Adapter) -> FlagChange:
+        return await adapter.rollout(
             task,
             to=to,
             percent=percent,
             reason=reason,
             by=by,
-            allow=allow,
-            deny=deny,
+            allow=allow or (),
+            deny=deny or (),
             when=conditions,
             actor=actor(),
             source=changing.SOURCE,
             expected_version=expected_version,
         )
 
-    changing.run(invocation, task, turn)
-    executor = executor_name(to)
-    invocation.answer(
-        {"kind": "rollout", "task": task, "executor": executor, "percent": percent, "reason": reason},
-        f"{percent:g}% of the new jobs of {changing.named(task)} go to {executor} now",
-    )
+    made = changing.run(invocation, task, turn)
+    said = f"{percent:g}% of the new jobs of {changing.named(task)} go to {made.executor} now"
+    changing.answer(invocation, made, said)
 
 
 def withdraw(
@@ -62,6 +60,33 @@ def withdraw(
     task: changing.Task,
     reason: changing.Reason,
     to: Annotated[str, typer.Option(help="The rollout's executor; needed when there are several.")] = "",
+    expected_version: changing.Version = None,
 ) -> None:
     """Take a rollout away. Setting it again finds the same jobs."""
-    changing.clear(ctx, "rollout", task, to, reason)
+    changing.clear(ctx, "rollout", task, to, reason, expected_version)
+
+
+def resalt(
+    ctx: typer.Context,
+    task: changing.Task,
+    reason: changing.Reason,
+    to: Annotated[str, typer.Option(help="The rollout's executor.")],
+    expected_version: changing.Version = None,
+) -> None:
+    """Deal the jobs of a rollout anew: the same share of others. Jobs of one tag may change sides."""
+    invocation = Invocation.of(ctx)
+
+    async def turn(adapter: Adapter) -> FlagChange:
+        return await adapter.resalt(
+            task,
+            to=to,
+            reason=reason,
+            actor=actor(),
+            source=changing.SOURCE,
+            expected_version=expected_version,
+        )
+
+    made = invocation.run(turn)
+    changing.answer(
+        invocation, made, f"the rollout of {changing.named(task)} to {made.executor} is dealt anew"
+    )

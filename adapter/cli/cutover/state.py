@@ -1,4 +1,4 @@
-"""How things stand: every switch, who turned it, when and why."""
+"""How things stand: where each task's jobs go, by whose doing, and what is still open where."""
 
 from __future__ import annotations
 
@@ -12,66 +12,66 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from adapter.app import Adapter
-    from adapter.domain.routing import Flags
+    from adapter.core.cutover.status import CutoverStatus, TaskStatus
     from adapter.store.flag_entries import FlagEntry
+
+_NOTHING = (None, None, None)
 
 
 def status(ctx: typer.Context) -> None:
-    """List every switch: of the environment, of the file, and those turned at runtime."""
+    """Show where the jobs of each task go now, since when, who did it and why; and how many are open where."""
     from adapter.cli import output
 
-    async def read(adapter: Adapter) -> tuple[Flags, list[FlagEntry], datetime]:
-        from adapter.store.flag_entries import entries
-
-        async with adapter.database.connection() as conn:
-            stored = await entries(conn, adapter.database.schema)
-        return await adapter.flags(), stored, adapter.clock.now()
+    async def read(adapter: Adapter) -> tuple[CutoverStatus, datetime]:
+        return await adapter.cutover_status(), adapter.clock.now()
 
     invocation = Invocation.of(ctx)
-    flags, stored, now = invocation.run(read)
-    listed = [*_fixed(flags), *(_turned(each) for each in stored)]
-    rows = [
-        (
-            each["kind"],
-            each["task"],
-            output.cell(each["executor"], "bold"),
-            _share(each),
-            each["source"],
-            each["reason"],
-            each["actor"],
-            output.ago(each["updated_at"], now),
-        )
-        for each in listed
+    found, now = invocation.run(read)
+    rows = [*_for_all(found, now), *(_row(each, now) for each in found.tasks)]
+    columns = ("TASK", "GOES TO", "BECAUSE", "OPEN", "SINCE", "WHO", "WHY")
+    parts = [output.table(columns, rows)] if rows else []
+    notes = "" if rows else "No tasks are known, and nothing is switched: say --app pkg.mod:adapter."
+    invocation.answer(found, *parts, note=notes)
+    for each in found.warnings if not invocation.as_json else ():
+        invocation.say(f"warning: {each}", style="yellow")
+
+
+def _for_all(found: CutoverStatus, now: datetime) -> list[tuple[Any, ...]]:
+    """Return what holds for tasks that have nothing of their own, and switches of tasks nobody knows."""
+    known = {each.task for each in found.tasks}
+    fixed = [
+        (each.task, f"{each.executor}", f"kill switch: {each.source}", None, *_NOTHING)
+        for each in found.switches
+        if each.task not in known
     ]
-    columns = ("KIND", "TASK", "EXECUTOR", "SHARE", "SOURCE", "REASON", "WHO", "SINCE")
-    document = {"version": flags.version, "flags": listed}
-    if listed:
-        invocation.answer(document, output.table(columns, rows, whole=3))
-    else:
-        invocation.answer(document, note="No flags are set.")
-
-
-def _fixed(flags: Flags) -> list[dict[str, Any]]:
-    """Return the switches that only a redeploy or an edit of the file takes away."""
-    sources = (("environment", flags.kill_environment), ("file", flags.kill_file))
-    nothing = dict.fromkeys(
-        ("percent", "hash_by", "detail", "version", "reason", "actor", "updated_at"), None
-    )
-    return [
-        {"kind": "kill", "task": task, "executor": executor, "source": source, **nothing}
-        for source, switches in sources
-        for task, executor in sorted(switches.items())
+    turned = [
+        (each.task, _aim(each), _KINDS[each.kind], None, *_who(each, now))
+        for each in found.flags
+        if each.task not in known
     ]
+    return fixed + turned
 
 
-def _turned(entry: FlagEntry) -> dict[str, Any]:
-    import dataclasses
-
-    return {**dataclasses.asdict(entry), "source": "runtime"}
+_KINDS = {"kill": "kill switch: runtime", "rollout": "rollout", "circuit": "open circuit"}
 
 
-def _share(flag: dict[str, Any]) -> str | None:
-    if flag["percent"] is None:
-        return None
-    lists = ", ".join(sorted(flag["detail"] or {}))
-    return f"{flag['percent']:g}% by {flag['hash_by']}{f' ({lists})' if lists else ''}"
+def _aim(flag: FlagEntry) -> str:
+    if flag.kind == "circuit":
+        return f"not {flag.executor}"
+    return flag.executor if flag.percent is None else f"{flag.executor} {flag.percent:g}%"
+
+
+def _row(task: TaskStatus, now: datetime) -> tuple[Any, ...]:
+    from adapter.cli import output
+
+    one = len(task.shares) == 1
+    goes = ", ".join(each.executor if one else f"{each.executor} {each.percent:g}%" for each in task.shares)
+    jobs = ", ".join(f"{executor} {count}" for executor, count in task.open.items())
+    who = _NOTHING if task.flag is None else _who(task.flag, now)
+    return task.task, output.cell(goes, "bold"), task.rule, jobs, *who
+
+
+def _who(flag: FlagEntry, now: datetime) -> tuple[Any, ...]:
+    from adapter.cli import output
+
+    return output.ago(flag.updated_at, now), flag.actor, flag.reason

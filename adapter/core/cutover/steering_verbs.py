@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from adapter.core.cutover.steering import Explanation, Steering
+from adapter.core.cutover.steering import Explanation, RolloutTerms, Steering
 from adapter.domain.job import LOCAL
 from adapter.domain.routing import Flags
+from adapter.store.flag_changes import Author, FlagChange
 
 
 class SteersJobs:
-    """Mixed into the adapter: kill switches, rollouts, and why a job goes where it goes."""
+    """Mixed into the adapter: kill switches, rollouts, and why a job goes where it goes.
+
+    Every change needs a ``reason`` and is written down with its ``actor`` and ``source``. With
+    ``expected_version`` it is made only if the flag still has that version (0: is not set).
+    """
 
     steering: Steering
 
@@ -27,10 +32,22 @@ class SteersJobs:
         return await self.steering.current()
 
     async def kill(
-        self, task: str = "*", *, to: str = LOCAL, reason: str, actor: str = "application"
-    ) -> None:
-        """Send every new job of a task, or of all, to one executor until `clear_flag`."""
-        await self.steering.kill(task, to=to, reason=reason, actor=actor)
+        self,
+        task: str = "*",
+        *,
+        to: str = LOCAL,
+        reason: str,
+        actor: str = "application",
+        source: str = "api",
+        expected_version: int | None = None,
+    ) -> FlagChange:
+        """Send every new job of a task, or of all, to one executor until `clear_flag`.
+
+        Raises:
+            UnknownTaskError, UnknownExecutorError, InvalidArgumentError: nothing was changed.
+            FlagConflictError: it does not have the expected version.
+        """
+        return await self.steering.kill(task, to, Author(reason, actor, source), expected_version)
 
     async def rollout(
         self,
@@ -40,23 +57,36 @@ class SteersJobs:
         percent: float,
         reason: str,
         by: str | None = None,
-        allow: Sequence[str] = (),
-        deny: Sequence[str] = (),
+        allow: Collection[str] = (),
+        deny: Collection[str] = (),
         when: Mapping[str, Any] | None = None,
         actor: str = "application",
-    ) -> None:
-        """Send a share of a task's new jobs (``*``: of every task's) to an executor."""
-        await self.steering.rollout(
-            task,
-            to=to,
-            percent=percent,
-            reason=reason,
-            by=by,
-            allow=list(allow),
-            deny=list(deny),
-            when=when,
-            actor=actor,
-        )
+        source: str = "api",
+        expected_version: int | None = None,
+    ) -> FlagChange:
+        """Send a share of a task's new jobs (``*``: of every task's) to an executor. Errors: see `kill`.
+
+        Raising the percentage only adds, lowering it takes back what came last.
+
+        ``by``: what decides together: ``tag``, ``user_id``, ``data.<path>`` or ``context.<name>``.
+        ``allow``, ``deny``: units that always, and never, go there. ``when``: only jobs whose ``context=``
+        has these values, or for a list one of them.
+        """
+        terms = RolloutTerms(percent=percent, by=by, allow=allow, deny=deny, when=when)
+        return await self.steering.rollout(task, to, terms, Author(reason, actor, source), expected_version)
+
+    async def resalt(
+        self,
+        task: str,
+        *,
+        to: str,
+        reason: str,
+        actor: str = "application",
+        source: str = "api",
+        expected_version: int | None = None,
+    ) -> FlagChange:
+        """Deal the jobs of a rollout anew: the same share of others. Errors: see `kill`."""
+        return await self.steering.resalt(task, to, Author(reason, actor, source), expected_version)
 
     async def clear_flag(
         self,
@@ -66,8 +96,20 @@ class SteersJobs:
         executor: str = "",
         reason: str,
         actor: str = "application",
-    ) -> bool:
-        """Take a flag away; False when there was none."""
-        return (
-            await self.steering.clear(kind, task, executor=executor, reason=reason, actor=actor) is not None
-        )
+        source: str = "api",
+        expected_version: int | None = None,
+    ) -> FlagChange | None:
+        """Take a flag away; None when there was none. ``executor`` may be left out where there is only one."""
+        author = Author(reason, actor, source)
+        return await self.steering.clear(kind, task, executor, author, expected_version)
+
+    async def revert_change(
+        self, change_id: int, *, reason: str, actor: str = "application", source: str = "api"
+    ) -> FlagChange:
+        """Put back what a change of a flag replaced. That is a change, too, and can be reverted.
+
+        Raises:
+            ChangeNotFoundError: there is no such change.
+            FlagConflictError: the flag was changed since.
+        """
+        return await self.steering.revert(change_id, Author(reason, actor, source))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from adapter.core.cutover.looking_verbs import ShowsCutover
 from adapter.core.cutover.steering_verbs import SteersJobs
 
 
-class CutsOver(SteersJobs):
+class CutsOver(ShowsCutover, SteersJobs):
     """Mixed into the adapter. Each base is one part of a cutover."""

@@ -16,7 +16,8 @@
     │   ├── JobNotFoundError           job_not_found
     │   ├── JobStateError              job_state
     │   ├── ReplayMismatchError        replay_mismatch
-    │   └── FlagConflictError          flag_conflict
+    │   ├── FlagConflictError          flag_conflict
+    │   └── ChangeNotFoundError        change_not_found
     ├── JobEndedError                  job_ended            raised by ``job.result()``
     │   ├── JobFailedError             job_failed
     │   └── JobCanceledError           job_canceled
@@ -81,6 +82,7 @@ from adapter.domain.errors.remotes import (
     WebhookError,
 )
 from adapter.domain.errors.requests import (
+    ChangeNotFoundError,
     DuplicateJobError,
     FlagConflictError,
     InvalidArgumentError,
@@ -103,6 +105,7 @@ __all__ = [
     "AbortJobError",
     "AdapterError",
     "BodyTooLargeError",
+    "ChangeNotFoundError",
     "ConfigurationError",
     "DatabaseUnavailableError",
     "DuplicateJobError",

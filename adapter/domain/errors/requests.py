@@ -96,3 +96,12 @@ class FlagConflictError(RequestError):
     """Somebody else changed the flag since it was read. Read it again and decide again."""
 
     code = "flag_conflict"
+
+
+class ChangeNotFoundError(RequestError):
+    """The audit has no change of that id."""
+
+    code = "change_not_found"
+
+    def __init__(self, change: object) -> None:
+        super().__init__(f"There is no change {change}. `adapter cutover history` lists them.")
