@@ -7,13 +7,15 @@ joins the caller's own transaction runs on the caller's connection, in the calle
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
+from adapter.core.cutover.verbs import CutsOver
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.domain.errors import InvalidArgumentError, NotOpenError
 from adapter.domain.job import Job
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from adapter.app import Adapter
     from adapter.core.handle import JobHandle
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -67,6 +70,16 @@ class SyncJobHandle:
     def result(self, timeout: timedelta | None = None) -> Any:
         """Wait for the job's result; see `JobHandle.result`."""
         return self._face.call(self._handle.result(timeout))
+
+
+def _waiting(verb: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Any, P], T]:
+    """Return the verb of the adapter for code that has nothing to await it with."""
+
+    @functools.wraps(verb)
+    def waiting(face: SyncAdapter, *arguments: P.args, **named: P.kwargs) -> T:
+        return face.carry(verb, *arguments, **named)
+
+    return waiting
 
 
 class SyncAdapter:
@@ -142,6 +155,12 @@ class SyncAdapter:
             raise InvalidArgumentError(msg)
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
+    def carry(
+        self, verb: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Carry a verb of the adapter out; see `call`."""
+        return self.call(verb(self._adapter, *args, **kwargs))
+
     def schedule_job(
         self,
         task: str,
@@ -178,3 +197,16 @@ class SyncAdapter:
     def cancel_job(self, job_id: UUID, *, reason: str = "canceled by the application") -> Job:
         """Cancel a job; see `Adapter.cancel_job`."""
         return self.call(self._adapter.cancel_job(job_id, reason=reason))
+
+    # ---- cutover ---------------------------------------------------------------------------------
+
+    explain = _waiting(CutsOver.explain)
+    explain_job = _waiting(CutsOver.explain_job)
+    flags = _waiting(CutsOver.flags)
+    cutover_status = _waiting(CutsOver.cutover_status)
+    cutover_history = _waiting(CutsOver.cutover_history)
+    kill = _waiting(CutsOver.kill)
+    rollout = _waiting(CutsOver.rollout)
+    resalt = _waiting(CutsOver.resalt)
+    clear_flag = _waiting(CutsOver.clear_flag)
+    revert_change = _waiting(CutsOver.revert_change)

@@ -10,16 +10,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.job import LOCAL
-from adapter.domain.task import TaskPolicy
+from adapter.domain.task import TaskPolicy, names_unit
 
 #: A scope that means every task.
 EVERY_TASK = "*"
 _BUCKETS = 100_000
-_UNIT = re.compile(r"tag|user_id|(data|context)(\.[^.]+)+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +133,7 @@ def check_unit(hash_by: str) -> None:
     Raises:
         InvalidArgumentError: it is none of ``tag``, ``user_id``, ``data.<path>``, ``context.<name>``.
     """
-    if not _UNIT.fullmatch(hash_by):
+    if not names_unit(hash_by):
         msg = f"{hash_by!r} names no unit: it is tag, user_id, data.<path> or context.<name>."
         raise InvalidArgumentError(msg)
 
@@ -234,8 +233,11 @@ def _by_rollout(task: TaskPolicy, request: Request, flags: Flags, steps: list[St
 
 def _says(context: Mapping[str, Any], name: str, wanted: Any) -> bool:
     """Whether the context has the wanted value, or for a list one of them."""
-    wanted_any: list[Any] = wanted if isinstance(wanted, list) else [wanted]
-    return name in context and any(_same(context[name], each) for each in wanted_any)
+    if name not in context:
+        return False
+    if not isinstance(wanted, list):
+        return _same(context[name], wanted)
+    return any(_same(context[name], each) for each in cast("list[Any]", wanted))
 
 
 def _same(given: Any, wanted: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, TypeAlias
@@ -19,6 +20,7 @@ DEFAULT_QUEUE = "default"
 Isolation: TypeAlias = Literal["process"]
 #: Trigger.dev's upper bound of attempts.
 MOST_ATTEMPTS = 250
+_UNIT = re.compile(r"tag|user_id|(data|context)(\.[^.]+)+")
 
 
 class RetryPolicy(BaseModel):
@@ -113,6 +115,11 @@ class Batch:
             raise TaskDefinitionError(msg)
 
 
+def names_unit(hash_by: str) -> bool:
+    """Whether jobs can be dealt by it: ``tag``, ``user_id``, ``data.<path>`` or ``context.<name>``."""
+    return _UNIT.fullmatch(hash_by) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPolicy:
     """Everything about a task but its handler: the part that routing and the store look at.
@@ -157,6 +164,9 @@ class TaskPolicy:
             raise TaskDefinitionError(msg)
         if self.keep_failed_for is not None and self.keep_failed_for < timedelta(0):
             msg = f"Task {self.id!r}: keep_failed_for cannot be negative."
+            raise TaskDefinitionError(msg)
+        if not names_unit(self.hash_by):
+            msg = f"Task {self.id!r}: hash_by is tag, user_id, data.<path> or context.<name>, not {self.hash_by!r}."
             raise TaskDefinitionError(msg)
         if self.max_snoozes is not None and self.max_snoozes < 0:
             msg = f"Task {self.id!r}: max_snoozes cannot be negative."

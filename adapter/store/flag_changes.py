@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, LiteralString
 
 from psycopg.types.json import Jsonb
@@ -39,15 +40,17 @@ VALUES (%(actor)s, %(source)s, %(kind)s, %(task)s, %(executor)s, %(before)s, %(a
 RETURNING *
 """
 _CHANGE: LiteralString = "SELECT * FROM {s}.flag_changes WHERE id = %(id)s"
-_LATER: LiteralString = """
+_LATEST: LiteralString = """
 SELECT id, actor FROM {s}.flag_changes WHERE kind = %(kind)s AND task = %(task)s
-  AND (kind = 'kill' OR executor = %(executor)s) AND id > %(id)s ORDER BY id LIMIT 1
+  AND (kind = 'kill' OR executor = %(executor)s) ORDER BY id DESC LIMIT 1
 """
+#: What a flag says; the rest is who said it.
+_SAYS = ("executor", "percent", "salt", "hash_by", "detail")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlagChange:
-    """One line of the audit. ``before`` and ``after`` are the flag's columns, None where there was no flag.
+    """One line of the audit, ``flag-{id}``. ``before`` and ``after`` are the flag's columns, None where there was no flag.
 
     ``version`` is what a guarded change of the flag names next.
     """
@@ -141,20 +144,21 @@ async def revert(conn: Connection, schema: Schema, author: Author, change_id: in
 
     Raises:
         ChangeNotFoundError: there is no such change.
-        FlagConflictError: the flag has been changed since.
+        FlagConflictError: the flag is not what the change made of it any more.
     """
     async with conn.transaction():
         version = (await fetch(conn, schema, _LOCK))[0]["version"]
         undone = await read_change(conn, schema, change_id)
         key: dict[str, Any] = {"kind": undone.kind, "task": undone.task, "executor": undone.executor}
-        later = await _one(conn, schema, _LATER, key | {"id": change_id})
-        if later is not None:
+        current = await _one(conn, schema, _GET, key)
+        if _says(current) != _says(undone.after):
+            latest = await _one(conn, schema, _LATEST, key)
+            assert latest is not None
             msg = (
-                f"The {undone.kind} flag of {undone.task!r} was changed since, by {later['actor']} "
-                f"(change {later['id']}). Revert the later changes first, or set it anew."
+                f"The {undone.kind} flag of {undone.task!r} is not what this change made of it any more; the latest "
+                f"is flag-{latest['id']}, by {latest['actor']}. Revert from the latest on, or set it anew."
             )
             raise FlagConflictError(msg)
-        current = await _one(conn, schema, _GET, key)
         if undone.before is not None:
             key["executor"] = undone.before["executor"]
         return await _put(conn, schema, author, key=key, version=version, before=current, value=undone.before)
@@ -181,6 +185,13 @@ async def _put(
     row = await _one(conn, schema, _NOTE, {**key, **said, **noted})
     assert row is not None
     return FlagChange(**row)
+
+
+def _says(flag: Mapping[str, Any] | None) -> list[Any] | None:
+    if flag is None:
+        return None
+    said = [flag.get(name) for name in _SAYS]
+    return [float(each) if isinstance(each, Decimal) else each for each in said]
 
 
 def _described(row: Row | None) -> Jsonb | None:

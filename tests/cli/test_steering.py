@@ -58,7 +58,13 @@ def test_a_switch_of_the_environment_is_listed(shop: ModuleType, monkeypatch: py
     monkeypatch.delenv("ADAPTER_APP")
     found = adapter("--json", "cutover", "status").document
     assert found["switches"] == [{"source": "environment", "task": "*", "executor": "local"}]
-    assert adapter("cutover", "status").out.splitlines()[1].split()[:5] == ["*", "local", "kill", "switch:", "environment"]
+    assert adapter("cutover", "status").out.splitlines()[1].split()[:5] == [
+        "*",
+        "local",
+        "kill",
+        "switch:",
+        "environment",
+    ]
 
 
 def test_without_flags_the_list_says_so(database: str) -> None:

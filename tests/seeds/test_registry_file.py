@@ -52,7 +52,7 @@ keep_for = 3600
 keep_failed_for = "30d"
 idempotent = true
 on_kill = "keep"
-hash_by = "user"
+hash_by = "user_id"
 """
 
 

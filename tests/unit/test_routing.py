@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.routing import (
     Flags,
     Request,
     Rollout,
     Route,
     bucket,
+    check_unit,
     decide,
     environment_spelling,
     explain,
@@ -195,3 +197,37 @@ def test_a_fault_goes_to_the_safe_executor_and_says_so() -> None:
     assert decide(remote, request, Flags(rollouts=(rollout,))).executor == "trigger"
     safe = TaskPolicy(id="t", runs_locally=True, remote_ids={"trigger": "t"}, safe_executor="trigger")
     assert decide(safe, request, Flags(rollouts=(rollout,))).executor == "trigger"
+
+
+@pytest.mark.parametrize(
+    ("when", "context", "matches"),
+    [
+        ({"plan": "pro"}, {"plan": "pro"}, True),
+        ({"plan": "pro"}, {"plan": "free"}, False),
+        ({"plan": "pro"}, {}, False),
+        ({"plan": ["pro", "team"]}, {"plan": "team"}, True),
+        ({"plan": ["pro", "team"]}, {"plan": "free"}, False),
+        ({"plan": []}, {"plan": "pro"}, False),
+        ({"plan": "pro", "region": ["eu"]}, {"plan": "pro", "region": "us"}, False),
+        ({"plan": "pro", "region": ["eu"]}, {"plan": "pro", "region": "eu"}, True),
+        ({"beta": True}, {"beta": 1}, False),
+        ({"beta": True}, {"beta": True}, True),
+        ({"plan": None}, {}, False),
+        ({"plan": None}, {"plan": None}, True),
+    ],
+)
+def test_conditions_are_equal_or_one_of(when: dict[str, Any], context: dict[str, Any], matches: bool) -> None:
+    rollout = Rollout(task="t", executor="trigger", percent=100, salt="s", when=when)
+    route = decide(TASK, Request(job_id=JOB, context=context), Flags(rollouts=(rollout,)))
+    assert (route.executor == "trigger") is matches
+
+
+@pytest.mark.parametrize("unit", ["tag", "user_id", "data.a", "data.a.b", "context.plan"])
+def test_a_unit_is_named(unit: str) -> None:
+    check_unit(unit)
+
+
+@pytest.mark.parametrize("unit", ["", "plan", "data", "data.", "context", "tags", "data..a", "user_id.x"])
+def test_what_names_no_unit_is_refused(unit: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="names no unit"):
+        check_unit(unit)

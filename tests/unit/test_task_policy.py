@@ -27,3 +27,9 @@ def test_an_executor_without_an_id_knows_the_task_by_its_own() -> None:
 def test_a_task_with_nowhere_or_several_places_to_go_must_say_where(remote_id: dict[str, str]) -> None:
     with pytest.raises(TaskDefinitionError, match="executor="):
         policy_of("report", runs_locally=False, options={"remote_id": remote_id})
+
+
+def test_what_jobs_are_dealt_by_must_name_something() -> None:
+    assert policy_of("report", runs_locally=True, options={"hash_by": "data.customer.id"}).hash_by
+    with pytest.raises(TaskDefinitionError, match="hash_by"):
+        policy_of("report", runs_locally=True, options={"hash_by": "customer"})

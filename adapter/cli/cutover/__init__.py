@@ -11,8 +11,8 @@ from adapter.cli.cutover import changes, circuits, explaining, kills, rollouts, 
 
 _HELP = """Move tasks between executors, see what it does, and be back in a second.
 
-Nothing here touches a job that has been given away, but a rollback or a migration that says so. Every change \
-needs a --reason and is written down with who made it.
+Switches steer new jobs and never touch one that was given away. Every change needs a --reason and is written \
+down with who made it; `revert` takes it back.
 """
 
 LOOK = "1. Look: where do jobs go, and why?"

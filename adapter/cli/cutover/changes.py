@@ -57,7 +57,7 @@ def revert(
     change: Annotated[str, typer.Argument(metavar="CHANGE", help="As `history` names it: flag-12.")],
     reason: changing.Reason,
 ) -> None:
-    """Put back what a change of a flag replaced; refused when the flag was changed since."""
+    """Put back what a change of a flag replaced; refused when it was changed since."""
     kind, _, number = change.rpartition("-")
     if kind not in {"", "flag"} or not number.isdecimal():
         raise CommandError(f"{change!r} is no change of a flag: those are named flag-12 in `history`.")

@@ -56,7 +56,7 @@ def clear(
 
 def answer(invocation: Invocation, made: FlagChange, said: str) -> None:
     """Tell what was done, and how it is undone."""
-    invocation.answer(made, said, note=f"Back: adapter cutover revert {made.id} --reason …")
+    invocation.answer(made, said, note=f"Back: adapter cutover revert flag-{made.id} --reason …")
 
 
 def run(invocation: Invocation, task: str, turn: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapter.web.cutover.context import CutoverContext
-from adapter.web.cutover.flags import FlagRoutes
+from adapter.web.cutover.looking import LookingRoutes
+from adapter.web.cutover.steering import SteeringRoutes
 
 if TYPE_CHECKING:
     from starlette.routing import Route
@@ -17,5 +18,5 @@ if TYPE_CHECKING:
 def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
     """Return the route table; each group is one part of a cutover."""
     context = CutoverContext(adapter, keyring)
-    groups = (FlagRoutes(context),)
+    groups = (LookingRoutes(context), SteeringRoutes(context))
     return [route for group in groups for route in group.routes]
