@@ -595,6 +595,29 @@ GUARDS = [
         "tests/core/test_isolation.py::test_out_of_time_it_is_killed_with_all_that_it_started",
     ),
     Guard(
+        "strict jobs do not go to the fallback",
+        OUTBOX,
+        " AND NOT (%(spare_strict)s AND COALESCE(extra ? 'strict', false))",
+        "",
+        "tests/cutover/test_failback.py::test_an_open_circuit_sends_new_jobs_and_those_not_handed_over_to_the_fallback",
+    ),
+    Guard(
+        "a resumed executor is judged anew",
+        "adapter/store/flag_changes.py",
+        """    if key["kind"] == "circuit" and value is None:
+        await fetch(conn, schema, FORGET, key)
+""",
+        "",
+        "tests/cutover/test_failback.py::test_without_a_fallback_jobs_wait_until_a_person_resumes",
+    ),
+    Guard(
+        "one canary per beat",
+        "adapter/store/executor_health.py",
+        "WHERE executor = %(executor)s AND next_at <= now() RETURNING executor",
+        "WHERE executor = %(executor)s RETURNING executor",
+        "tests/cutover/test_failback.py::test_one_canary_goes_out_per_beat_however_many_processes_send_them",
+    ),
+    Guard(
         "an error of one job of a batch",
         "adapter/core/batching.py",
         "said = self._said = self._said or (error, result)",

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
+from adapter.core.cutover.canaries import CanaryKeeper
+from adapter.core.cutover.failback import Failback
 from adapter.core.cutover.status import Overview
 from adapter.core.cutover.steering import Steering
+from adapter.core.cutover.tally import Tally
 from adapter.core.dead_letters import DeadLetters
 from adapter.core.dispatch import Dispatcher
 from adapter.core.fence import StartFence
@@ -60,6 +63,7 @@ _MADE_BY_OPEN = frozenset(
         "canceler",
         "database",
         "dispatcher",
+        "failback",
         "fence",
         "inbox",
         "insights",
@@ -159,6 +163,7 @@ class Building(HookPoints[Any, Any], ABC):
             notifier=self.notifier,
             observers=self.observers,
             clock=self.clock,
+            tally=Tally(),
         )
         self.budgets = Budgets(self.database, self.clock)
         self.applier = Applier(self._parts)
@@ -184,6 +189,8 @@ class Building(HookPoints[Any, Any], ABC):
         self.letters = DeadLetters(self._parts, self.planner, self.scheduler)
         self.watch = Watch(self.database, self.clock)
         self.router = Router(self._parts, self._flags, self.planner, self.scheduler)
+        canaries = CanaryKeeper(self._parts, self.planner, self.scheduler)
+        self.failback = Failback(self._parts, self._flags, canaries)
         self.notifier.subscribe(self._heard)
 
     @property

@@ -45,7 +45,11 @@ class Assembly(Building):
                 self.observers.on_started(sender.started)
                 self.observers.on_finished(sender.finished)
             listener = Listener(self.database, self.clock, self._heard)
-            upkeep = {"maintenance": self.maintenance.loop, "retention": self.retention.loop}
+            upkeep = {
+                "maintenance": self.maintenance.loop,
+                "retention": self.retention.loop,
+                "failback": self.failback.loop,
+            }
             for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):
                 each.resume()
             loops.start(Loop("listen", listener.run))

@@ -57,6 +57,7 @@ class Applier:
         self._database = parts.database
         self._notifier = parts.notifier
         self._observers = parts.observers
+        self._tally = parts.tally
 
     async def apply(self, job_id: UUID, epoch: int, executor: str, report: RemoteReport) -> Applied:
         """Apply one report of run ``report.run_id``, which is (or claims to be) the run of this epoch."""
@@ -114,6 +115,7 @@ class Applier:
     def told(self, ended: Job) -> None:
         """Let everybody who waits know that a job has ended."""
         self._observers.finished([ended])
+        self._tally.ended(ended)
         self._notifier.poke(FINISHED)
 
     async def _why_not(self, conn: Connection, write: Report, *, believed: bool) -> Applied:  # noqa: PLR0911 - one return per reason

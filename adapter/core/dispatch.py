@@ -29,6 +29,7 @@ from adapter.domain.errors import (
     RejectedError,
     ThrottledError,
 )
+from adapter.domain.failback import CANARY
 from adapter.domain.job import LOCAL, Job, SubmitState
 from adapter.domain.json import keepable
 from adapter.domain.routing import EVERY_TASK, Flags, can_run, kill_switch
@@ -83,6 +84,7 @@ class Dispatcher:
         self._lease = lease
         self._notifier = parts.notifier
         self._observers = parts.observers
+        self._tally = parts.tally
         self._clock = parts.clock
         #: Runs `run_once` again and again.
         self.loop = Poller("dispatch", self.run_once, self._clock, DISPATCH)
@@ -180,8 +182,22 @@ class Dispatcher:
                     )
                     logger.info("%d jobs of %s go to %s: %s", len(queues), task, to, reason)
                     self._notifier.poke(*set(queues), DISPATCH)
-                elif {(task, executor), (EVERY_TASK, executor)} & flags.open_circuits:
+                elif task != CANARY and {(task, executor), (EVERY_TASK, executor)} & flags.open_circuits:
                     held.setdefault(executor, []).append(task)
+                    to, reason = policy.fallback, f"the circuit of {executor} is open: the task's fallback"
+                    if to is None or to == executor or not (runnable := can_run(policy, to, flags)):
+                        continue
+                    queues = await outbox.reroute(
+                        conn,
+                        schema,
+                        executor=executor,
+                        to=to,
+                        reason=reason,
+                        runnable=runnable,
+                        types=[task],
+                        spare_strict=True,
+                    )
+                    self._notifier.poke(*set(queues), DISPATCH)
         return held
 
     def _named_at(self, executor: str) -> list[str]:
@@ -230,22 +246,27 @@ class Dispatcher:
             accepted = await executor.submit(_submission(row, policy, executor))
         except NotSentError as error:
             self._observers.counts["dispatch_not_sent"] += 1
+            self._tally.tried(executor.name, row.job.type, arrived=False)
             logger.info("not sent: %s", error, extra=_fields(row.job))
             await self._not_sent(row, backoff(row.tries))
         except ThrottledError as error:
             self._observers.counts["dispatch_throttled"] += 1
+            self._tally.tried(executor.name, row.job.type, arrived=True)
             pause = self._pause(error)
             await self._budgets.pause(executor, pause)
             await self._not_sent(row, pause)
         except RejectedError as error:
             self._observers.counts["dispatch_rejected"] += 1
+            self._tally.tried(executor.name, row.job.type, arrived=True)
             await self._rejected(executor, row, policy, error)
         except Exception as error:  # noqa: BLE001 - whatever else an executor raises, it may have been taken
             self._observers.counts["dispatch_unknown"] += 1
+            self._tally.tried(executor.name, row.job.type, arrived=False)
             logger.warning("unknown outcome: %s", error, extra=_fields(row.job))
             await self._unknown(row, str(error) or type(error).__name__)
         else:
             self._observers.counts["dispatch_accepted"] += 1
+            self._tally.tried(executor.name, row.job.type, arrived=True)
             bound = await self._applier.accepted(
                 row.job.id, row.job.epoch, executor.name, accepted.run_id, executor.environment
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adapter.core.cutover.tally import Tally
 from adapter.core.outcomes import Observers
 from adapter.core.registry import Registry
 from adapter.domain.clock import Clock
@@ -22,3 +23,4 @@ class Parts:
     notifier: Notifier
     observers: Observers
     clock: Clock
+    tally: Tally

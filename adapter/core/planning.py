@@ -161,6 +161,8 @@ def _terms(
         extra["remote_delay"] = True
     if options.get("detached"):
         extra["detached"] = True
+    if options.get("strict") and options.get("executor") is not None:
+        extra["strict"] = True
     on_conflict, longest = options.get("on_conflict") or "keep", options.get("debounce_max")
     if on_conflict == "replace":
         extra["on_conflict"] = "replace"

@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -20,6 +21,7 @@ from adapter.core.batching import batch_signature
 from adapter.core.calling import is_async
 from adapter.core.hooks import Hooks
 from adapter.domain.errors import InvalidPayloadError, TaskDefinitionError, UnknownTaskError
+from adapter.domain.failback import CANARY
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.json import problems
 from adapter.domain.limits import Limits
@@ -233,6 +235,8 @@ class Registry:
         self._limits: dict[str, Limits] = {}
         #: The tasks of which a worker need not read the whole row; complete once the registry is frozen.
         self.plain: tuple[str, ...] = ()
+        #: Executors that canaries are sent to, and how often.
+        self.canaries: dict[str, timedelta] = {}
         #: The hooks of all tasks.
         self.hooks = Hooks()
 
@@ -254,6 +258,24 @@ class Registry:
             msg = f"Task {definition.id!r} is declared twice."
             raise TaskDefinitionError(msg)
         self._tasks[definition.id] = definition
+
+    def add_canary(self, executor: str, remote_id: str, every: timedelta) -> None:
+        """Declare the canary of one more executor; all of them are one task.
+
+        Raises:
+            TaskDefinitionError: it is too fast, or all was declared already.
+        """
+        if every < timedelta(seconds=1):
+            msg = f"A canary of {executor!r} every {every} is too much: once a second is the most."
+            raise TaskDefinitionError(msg)
+        before = self._tasks.pop(CANARY, None)
+        remote_ids = {**(before.policy.remote_ids if before is not None else {}), executor: remote_id}
+        # A kill switch is about the jobs; whether the path is whole is what one wants to know meanwhile.
+        policy = TaskPolicy(
+            id=CANARY, description="Shows that an executor is well.", remote_ids=remote_ids, on_kill="keep"
+        )
+        self.add(TaskDefinition(policy, None))
+        self.canaries[executor] = every
 
     def freeze(self) -> None:
         """Check what can only be checked when all is declared, and take no more.

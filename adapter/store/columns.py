@@ -6,6 +6,16 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, DateTime, text
 
+#: Small tables that are rewritten all the time: room on the page, and vacuum by count, without pauses.
+BUSY = {
+    "fillfactor": 50,
+    "autovacuum_vacuum_scale_factor": 0,
+    "autovacuum_vacuum_threshold": 500,
+    "autovacuum_vacuum_cost_delay": 0,
+}
+#: Larger ones that only grow and shrink: vacuum sooner than after a fifth of them.
+GROWING = {"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0}
+
 
 def required(name: str, kind: Any, **options: Any) -> Column[Any]:
     """Return a column that is never null."""

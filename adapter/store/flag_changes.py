@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from adapter.domain.errors import ChangeNotFoundError, FlagConflictError, InvalidArgumentError
 from adapter.store.database import Connection, Schema, fetch
+from adapter.store.executor_health import FORGET
 from adapter.store.steps import Row
 
 # Locks all flags until the end of the transaction.
@@ -175,6 +176,8 @@ async def _put(
     value: Mapping[str, Any] | None,
 ) -> FlagChange:
     await fetch(conn, schema, _DELETE, key)
+    if key["kind"] == "circuit" and value is None:
+        await fetch(conn, schema, FORGET, key)
     said = {"reason": author.reason, "actor": author.actor, "version": version}
     after: Row | None = None
     if value is not None:

@@ -125,7 +125,7 @@ WITH old AS MATERIALIZED (
          OR submit_state = 'trying' AND dispatch_lease = %(lease)s)
     AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
     AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s))
-    AND executor = %(executor)s AND NOT cancel_requested
+    AND executor = %(executor)s AND NOT cancel_requested AND NOT (%(spare_strict)s AND COALESCE(extra ? 'strict', false))
   ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), moved AS (
   UPDATE {s}.worker_jobs_open o SET
@@ -258,10 +258,12 @@ async def reroute(
     types: Sequence[str] | None = None,
     row: Outgoing | None = None,
     limit: int = 1000,
+    spare_strict: bool = False,
 ) -> list[str]:
     """Open a new epoch at ``to`` for rows no try has left for; returns their queues.
 
     ``runnable``: whether a worker somewhere can run these tasks locally, else they wait for one.
+    ``spare_strict``: leave those alone that were scheduled for this executor or none.
     """
     rows = await fetch(
         conn,
@@ -276,6 +278,7 @@ async def reroute(
             "ids": [row.job.id] if row is not None else None,
             "lease": row.lease if row is not None else None,
             "limit": limit,
+            "spare_strict": spare_strict,
         },
     )
     return [each["queue"] for each in rows]

@@ -27,17 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from adapter.store.columns import flag, moment, required, stamp
-
-#: Small tables that are rewritten all the time: room on the page, and vacuum by count, without pauses.
-_BUSY = {
-    "fillfactor": 50,
-    "autovacuum_vacuum_scale_factor": 0,
-    "autovacuum_vacuum_threshold": 500,
-    "autovacuum_vacuum_cost_delay": 0,
-}
-#: Larger ones that only grow and shrink: vacuum sooner than after a fifth of them.
-_GROWING = {"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0}
+from adapter.store.columns import BUSY, GROWING, flag, moment, required, stamp
 
 
 def tables_beside_jobs(metadata: MetaData) -> None:
@@ -58,7 +48,7 @@ def _beside_jobs(metadata: MetaData) -> None:
         required("expires_at", DateTime(timezone=True)),
         PrimaryKeyConstraint("task", "key"),
         Index("job_keys_expiry", "expires_at"),
-        postgresql_with=_GROWING,
+        postgresql_with=GROWING,
     )
     # Cancels that go down to the children of these jobs.
     Table(
@@ -107,7 +97,7 @@ def _beside_jobs(metadata: MetaData) -> None:
         Column("detail", JSONB),
         Index("job_events_job", "job_id", "id"),
         Index("job_events_at", "at"),
-        postgresql_with=_GROWING,
+        postgresql_with=GROWING,
     )
     Table(
         "redrives",
@@ -247,7 +237,7 @@ def _steering(metadata: MetaData) -> None:
             Integer,
             Computed("COALESCE(limit_override, concurrency_limit)", persisted=True),
         ),
-        postgresql_with=_BUSY,
+        postgresql_with=BUSY,
     )
     Table(
         "queue_changes",
@@ -273,7 +263,7 @@ def _steering(metadata: MetaData) -> None:
         required("free_at", DateTime(timezone=True)),
         PrimaryKeyConstraint("queue", "key"),
         Index("concurrency_keys_free", "free_at"),
-        postgresql_with=_BUSY,
+        postgresql_with=BUSY,
     )
 
 
@@ -293,7 +283,7 @@ def _running(metadata: MetaData) -> None:
         stamp("started_at"),
         stamp("seen_at"),
         moment("stopping_at"),
-        postgresql_with=_BUSY,
+        postgresql_with=BUSY,
     )
     Table(
         "advertised_tasks",
@@ -311,7 +301,7 @@ def _running(metadata: MetaData) -> None:
         required("until", DateTime(timezone=True)),
         required("term", BigInteger, server_default=text("1")),
         Column("detail", JSONB),
-        postgresql_with=_BUSY,
+        postgresql_with=BUSY,
     )
     Table(
         "webhook_inbox",
@@ -346,7 +336,7 @@ def _running(metadata: MetaData) -> None:
         stamp("refilled_at"),
         moment("paused_until"),
         PrimaryKeyConstraint("executor", "share"),
-        postgresql_with=_BUSY,
+        postgresql_with=BUSY,
     )
     Table(
         "packets",

@@ -31,6 +31,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from adapter.domain.job import OPEN, TERMINAL, SubmitState, WaitingFor
 from adapter.store.columns import flag, moment, required, stamp
+from adapter.store.cutover_tables import tables_of_cutover
 from adapter.store.side_tables import tables_beside_jobs
 
 #: What the hot heap needs to stay small under claim and finish: vacuum by count, not by share.
@@ -101,6 +102,7 @@ def metadata_for(schema: str = "adapter") -> MetaData:
     metadata = MetaData(schema=schema)
     _jobs(metadata)
     tables_beside_jobs(metadata)
+    tables_of_cutover(metadata)
     return metadata
 
 

@@ -16,5 +16,5 @@ def resume(
     to: Annotated[str, typer.Option(help="The executor; needed when there are several.")] = "",
     expected_version: changing.Version = None,
 ) -> None:
-    """Close an open circuit: the executor gets jobs again."""
+    """Close an open circuit: the executor gets jobs again, and is judged anew."""
     changing.clear(ctx, "circuit", task, to, reason, expected_version)

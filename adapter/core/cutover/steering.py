@@ -150,6 +150,17 @@ class Steering:
         guard = entry.version if expected is None else expected
         return await self._change("rollout", task, entry.executor, value, author=author, expected=guard)
 
+    async def open_circuit(
+        self, task: str, executor: str, author: Author, expected: int | None = None
+    ) -> FlagChange:
+        """Give an executor no more jobs of a task (``*``: none), as `Failback` does by itself."""
+        executor = self._known(executor)
+        if executor == LOCAL:
+            msg = "The local executor has no circuit. Pause its queues instead: `adapter queues pause`."
+            raise InvalidArgumentError(msg)
+        self._check_task(task)
+        return await self._change("circuit", task, executor, {}, author=author, expected=expected)
+
     async def clear(
         self, kind: str, task: str, executor: str, author: Author, expected: int | None = None
     ) -> FlagChange | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from adapter.core.cutover.health_verbs import WatchesExecutors
 from adapter.core.cutover.looking_verbs import ShowsCutover
 from adapter.core.cutover.steering_verbs import SteersJobs
 
 
-class CutsOver(ShowsCutover, SteersJobs):
+class CutsOver(ShowsCutover, SteersJobs, WatchesExecutors):
     """Mixed into the adapter. Each base is one part of a cutover."""

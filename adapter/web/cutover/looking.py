@@ -52,6 +52,7 @@ class LookingRoutes:
         return [
             Route(f"{PREFIX}/status", self.status),
             Route(f"{PREFIX}/flags", self.list_flags),
+            Route(f"{PREFIX}/health", self.health),
             Route(f"{PREFIX}/history", self.history),
             Route(f"{PREFIX}/explain", self.explain, methods=["POST"]),
             Route(f"{PREFIX}/jobs/{{job}}/explain", self.explain_job),
@@ -66,6 +67,11 @@ class LookingRoutes:
         """Answer every switch turned at runtime, with who turned it, when, and why."""
         self._context.reader(request)
         return answer({"flags": await self._context.adapter.steering.entries()})
+
+    async def health(self, request: Request) -> Response:
+        """Answer how executors do: failures of their own, canaries, open circuits."""
+        self._context.reader(request)
+        return answer(await self._context.adapter.executor_health())
 
     async def history(self, request: Request) -> Response:
         """Answer what people changed, the newest first."""

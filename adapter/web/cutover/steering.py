@@ -58,13 +58,15 @@ class SteeringRoutes:
     def routes(self) -> list[Route]:
         """The routes."""
         rollout = f"{PREFIX}/rollouts/{{task:path}}/{{executor}}"
+        circuit = f"{PREFIX}/circuits/{{task:path}}/{{executor}}"
         return [
             Route(f"{PREFIX}/kills/{{task:path}}", self.kill, methods=["PUT"]),
             Route(f"{PREFIX}/kills/{{task:path}}", self.unkill, methods=["DELETE"]),
             Route(f"{rollout}/resalt", self.resalt, methods=["POST"]),
             Route(rollout, self.rollout, methods=["PUT"]),
             Route(rollout, self.withdraw, methods=["DELETE"]),
-            Route(f"{PREFIX}/circuits/{{task:path}}/{{executor}}", self.resume, methods=["DELETE"]),
+            Route(circuit, self.trip, methods=["PUT"]),
+            Route(circuit, self.resume, methods=["DELETE"]),
             Route(f"{PREFIX}/changes/{{change}}/revert", self.revert, methods=["POST"]),
         ]
 
@@ -124,6 +126,21 @@ class SteeringRoutes:
     async def withdraw(self, request: Request) -> Response:
         """Take a rollout away."""
         return await self._clear(request, "rollout")
+
+    async def trip(self, request: Request) -> Response:
+        """Give an executor no more jobs of a task."""
+        principal = self._context.changer(request)
+        body = await self._context.body(request, ChangeBody)
+        with self._context.asking():
+            made = await self._context.adapter.open_circuit(
+                request.path_params["task"],
+                executor=request.path_params["executor"],
+                reason=body.reason,
+                actor=principal.actor,
+                source=SOURCE,
+                expected_version=_expected(request, body),
+            )
+        return _changed(made)
 
     async def resume(self, request: Request) -> Response:
         """Close an open circuit."""
