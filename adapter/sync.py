@@ -210,3 +210,5 @@ class SyncAdapter:
     resalt = _waiting(CutsOver.resalt)
     clear_flag = _waiting(CutsOver.clear_flag)
     revert_change = _waiting(CutsOver.revert_change)
+    executor_health = _waiting(CutsOver.executor_health)
+    open_circuit = _waiting(CutsOver.open_circuit)
