@@ -126,11 +126,14 @@ class Adapter(ControlsQueues, CutsOver, DeclaresTasks, Assembly):
         lend = self.database.transaction if whole else self.database.connection
         async with lend() as conn:
             jobs = await run(conn, self.database.schema, steps)
-        topics = topics_of(planned, jobs) if notify != "no" else set[str]()
-        self.notifier.poke(*(topics - {DISPATCH}))
-        jobs = await self._submit_at_once(jobs)
-        # Only now: a dispatcher that took them first would leave this call without a run id.
-        self.notifier.poke(*(topics & {DISPATCH}))
+        topics = topics_of(planned, jobs)
+        if notify != "no":
+            self.notifier.poke(*(topics - {DISPATCH}))
+        if DISPATCH in topics:
+            jobs = await self._submit_at_once(jobs)
+            # Only now: a dispatcher that took them first would leave this call without a run id.
+            if notify != "no":
+                self.notifier.poke(DISPATCH)
         return self._handles(planned, jobs)
 
     def schedule_within_sync(

@@ -13,7 +13,7 @@ from adapter.core.registry import Registry
 from adapter.domain.errors import DuplicateJobError, FlagConflictError
 from adapter.domain.job import LOCAL, Job, JobStatus, NewJob
 from adapter.domain.routing import Flags, Route, Step, can_run, decide, depends_on_job, explain
-from adapter.store.inserting import insert, release_tag, replace
+from adapter.store.inserting import MOST_ROWS, are_plain, insert, insert_plain, release_tag, replace
 from adapter.store.jobs import Holder, find_held
 from adapter.store.processes import MAKE_QUEUES
 from adapter.store.rows import Written, found
@@ -56,6 +56,10 @@ class Scheduler:
             DuplicateJobError: a name is held, and the call wants to know; nothing is written.
             FlagConflictError: the flags changed faster than we could decide, many times over.
         """
+        if own and len(planned) <= MOST_ROWS:
+            written = yield from self._at_once(planned)
+            if written:
+                return [*written]
         # In a caller's transaction an error must leave nothing of this call behind.
         guarded = not own and any(each.job.terms.on_conflict == "reject" for each in planned)
         if guarded:
@@ -70,6 +74,18 @@ class Scheduler:
         if guarded:
             yield Savepoint.KEEP
         return [done[each.job.id] for each in planned]
+
+    def _at_once(self, planned: Sequence[Planned]) -> Steps[list[Written]]:
+        """Insert jobs that have no name for others to hold, in one statement; all of them or none."""
+        flags, terms = self._flags.fresh, {each.job.terms for each in planned}
+        if flags is None or any(each.is_named for each in terms) or not are_plain(terms, len(planned)):
+            return []
+        yield from self.declare_queues({each.queue for each in terms})
+        written = yield from insert_plain([self.routed(each, flags) for each in planned], flags.version)
+        if not written:
+            # The flags have changed: whoever goes on reads them anew.
+            self._flags.forget()
+        return written
 
     def _scheduled(self, planned: Sequence[Planned], *, own: bool) -> Steps[dict[UUID, Scheduled]]:
         left = {each.job.id: each for each in planned}
@@ -218,6 +234,8 @@ def topics_of(planned: Sequence[Planned], jobs: Sequence[Scheduled]) -> set[str]
     """Return what is to be told of these jobs: the queues that have new work, and the dispatcher."""
     topics: set[str] = set()
     for each, job in zip(planned, jobs, strict=True):
+        if job.queue in topics and job.executor == LOCAL:
+            continue
         if job.deduplicated and each.job.terms.on_conflict != "replace":
             continue
         if job.status is JobStatus.PENDING:

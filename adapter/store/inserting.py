@@ -7,7 +7,7 @@ tag is held, unless the call says that the newest wins.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import LiteralString, cast
 from uuid import UUID
@@ -181,6 +181,22 @@ def insert(jobs: Sequence[NewJob], flags_version: int) -> Steps[Inserted]:
     return Inserted(done, [job for job in jobs if job.id not in done])
 
 
+def insert_plain(jobs: Sequence[NewJob], flags_version: int) -> Steps[list[Written]]:
+    """Insert at most `MOST_ROWS` jobs that `are_plain`: all of them, in their order, or none."""
+    shape, parameters = shaped(jobs, counted=True)
+    parameters["flags_version"] = flags_version
+    rows = yield Statement(_insert(shape), parameters)
+    if not rows or not rows[0]["written"]:
+        return []
+    at = rows[0]["at"]
+    return [Written(job, at) for job in jobs]
+
+
+def are_plain(terms: Collection[Terms], count: int) -> bool:
+    """Whether nothing but the clock is left to the database: then all ``count`` jobs are in, or none."""
+    return all(_is_plain(each, count) for each in terms)
+
+
 def needs_transaction(jobs: Sequence[NewJob]) -> bool:
     """Whether inserting these takes more than one statement that stands for itself."""
     if len(jobs) == 1:
@@ -190,18 +206,13 @@ def needs_transaction(jobs: Sequence[NewJob]) -> bool:
 
 
 def _insert_part(jobs: Sequence[NewJob], flags_version: int) -> Steps[dict[UUID, Job | Written]]:
-    # Where nothing but the clock is left to the database, all are in or none, and their number says which.
-    counted = all(_is_plain(terms, len(jobs)) for terms in {job.terms for job in jobs})
-    shape, parameters = shaped(jobs, counted=counted)
+    if are_plain({job.terms for job in jobs}, len(jobs)):
+        return {written.id: written for written in (yield from insert_plain(jobs, flags_version))}
+    shape, parameters = shaped(jobs, counted=False)
     parameters["flags_version"] = flags_version
     if shape.replaces:
         parameters |= {"ids": [job.id for job in jobs], "by": "tag"}
     rows = yield Statement(_insert(shape), parameters)
-    if counted:
-        if not rows or not rows[0]["written"]:
-            return {}
-        at = rows[0]["at"]
-        return {job.id: Written(job, at) for job in jobs}
     by_id = {job.id: job for job in jobs}
     done: dict[UUID, Job | Written] = {
         row["id"]: Written(by_id[row["id"]], row["created_at"], row) for row in rows if row["id"] in by_id

@@ -160,6 +160,8 @@ def _texts_of(job: NewJob) -> dict[str, str]:
 def shaped(jobs: Sequence[NewJob], *, counted: bool) -> tuple[Shape, dict[str, Any]]:
     """Return how these jobs are written, and the parameters."""
     first = jobs[0]
+    # Where all are alike, the first stands for all.
+    kinds = jobs
     parameters: dict[str, Any]
     varying: list[str] = []
     if len(jobs) == 1:
@@ -172,7 +174,7 @@ def shaped(jobs: Sequence[NewJob], *, counted: bool) -> tuple[Shape, dict[str, A
             and job.route_reason == first.route_reason
             for job in jobs
         ):
-            parameters = dict(_texts_of(first))
+            parameters, kinds = dict(_texts_of(first)), (first,)
         else:
             parameters = _columns_of([_texts_of(job) for job in jobs], varying)
         varying += ["id", "data"]
@@ -181,9 +183,9 @@ def shaped(jobs: Sequence[NewJob], *, counted: bool) -> tuple[Shape, dict[str, A
     shape = Shape(
         tuple(name for name in parameters if name not in varying) if varying else tuple(parameters),
         tuple(varying),
-        remote=any(job.executor != LOCAL for job in jobs),
-        waiting=any(job.status is JobStatus.WAITING for job in jobs),
-        replaces=any(job.terms.on_conflict == "replace" for job in jobs),
+        remote=any(job.executor != LOCAL for job in kinds),
+        waiting=any(job.status is JobStatus.WAITING for job in kinds),
+        replaces=any(job.terms.on_conflict == "replace" for job in kinds),
         counted=counted,
     )
     return shape, parameters

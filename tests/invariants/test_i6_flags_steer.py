@@ -17,6 +17,7 @@ from adapter.domain.job import NewJob
 from adapter.store import flag_changes
 from adapter.store.flag_changes import Author
 from adapter.store.inserting import Inserted
+from adapter.store.rows import Written
 from adapter.store.steps import Statement, Steps
 from tests.fakes.clock import ManualClock
 from tests.rig import Rig, rigged, usual_tasks
@@ -42,7 +43,15 @@ async def test_a_flag_turned_between_decision_and_insert_is_decided_again(
         inserts.append([(job.executor, len(result.jobs)) for job in jobs])
         return result
 
+    at_once = scheduling.insert_plain
+
+    def insert_plain(jobs: Sequence[NewJob], version: int) -> Steps[list[Written]]:
+        written = yield from at_once(jobs, version)
+        inserts.append([(job.executor, len(written)) for job in jobs])
+        return written
+
     monkeypatch.setattr(scheduling, "insert", insert)
+    monkeypatch.setattr(scheduling, "insert_plain", insert_plain)
     await rig.adapter.schedule_job("both")
     await _turn(rig)
     job = await rig.adapter.schedule_job("both")
@@ -59,6 +68,16 @@ async def test_a_whole_batch_is_decided_again(rig: Rig) -> None:
     jobs = await rig.adapter.schedule_specs(specs)
     assert {job.executor for job in jobs} == {"trigger"}
     assert await rig.value("SELECT count(*) FROM {s}.worker_jobs_open WHERE executor = 'trigger'") == 2500
+
+
+async def test_a_batch_of_one_statement_is_in_with_fresh_flags_or_not_at_all(rig: Rig) -> None:
+    await rig.adapter.schedule_job("both")
+    await _turn(rig)
+    jobs = await rig.adapter.schedule_specs([JobSpec("both", n) for n in range(700)])
+    assert {job.executor for job in jobs} == {"trigger"}
+    assert [job.job.data for job in jobs] == list(range(700))
+    rows = await rig.sql("SELECT id, data FROM {s}.worker_jobs_open WHERE executor = 'trigger'")
+    assert {row["id"]: row["data"] for row in rows} == {job.id: job.job.data for job in jobs}
 
 
 async def test_a_snapshot_is_used_for_one_second_at_most(database_url: str) -> None:
@@ -110,7 +129,12 @@ async def test_a_flag_that_never_stands_still_is_an_error_and_writes_nothing(
         yield from ()
         return Inserted({}, list(jobs))
 
+    def never_at_once(jobs: Sequence[NewJob], version: int) -> Steps[list[Written]]:
+        yield from ()
+        return []
+
     monkeypatch.setattr(scheduling, "insert", never)
+    monkeypatch.setattr(scheduling, "insert_plain", never_at_once)
     with pytest.raises(FlagConflictError):
         await rig.adapter.schedule_job("both")
 
