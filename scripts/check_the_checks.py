@@ -50,6 +50,7 @@ I4, I5, I6 = (
 )
 DISPATCH, RECONCILE = "tests/core/test_dispatch.py", "tests/core/test_reconcile.py"
 KEYS = "tests/store/test_keys_and_tags.py"
+STRANDED = "tests/cutover/test_stranded.py"
 OUTBOX, REPORTS, ENDINGS = "adapter/store/outbox.py", "adapter/store/reports.py", "adapter/store/endings.py"
 RESCUING, LIVENESS = "adapter/store/rescuing.py", "adapter/store/liveness.py"
 JUDGING, JUDGE = "adapter/core/judge.py", "tests/unit/test_judge.py"
@@ -219,6 +220,27 @@ GUARDS = [
         "(submit_state = 'never' AND dispatch_lease IS NULL",
         "(submit_state <> 'accepted'",
         f"{I2}::test_a_kill_switch_moves_only_what_no_try_has_left_for",
+    ),
+    Guard(
+        "a re-route leaves what is being recalled or canceled",
+        OUTBOX,
+        "AND recall_id IS NULL AND NOT cancel_requested",
+        "",
+        f"{STRANDED}::test_what_was_asked_to_end_or_has_begun_is_not_moved",
+    ),
+    Guard(
+        "a waiting job that has begun is not moved",
+        "adapter/store/stranded.py",
+        "AND started IS NULL",
+        "",
+        f"{STRANDED}::test_what_was_asked_to_end_or_has_begun_is_not_moved",
+    ),
+    Guard(
+        "a change that was changed since is not taken back",
+        "adapter/store/flag_changes.py",
+        "if _says(current) != _says(undone.after):",
+        "if _says(current) is None is not _says(undone.after):",
+        "tests/cutover/test_changes.py::test_a_change_that_was_changed_since_is_not_taken_back",
     ),
     Guard(
         "environment of the first try",

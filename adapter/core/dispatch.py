@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
+from adapter.core.cutover.rerouting import Rerouter
 from adapter.core.flags import FlagSource
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
@@ -29,10 +30,9 @@ from adapter.domain.errors import (
     RejectedError,
     ThrottledError,
 )
-from adapter.domain.failback import CANARY
 from adapter.domain.job import LOCAL, Job, SubmitState
 from adapter.domain.json import keepable
-from adapter.domain.routing import EVERY_TASK, Flags, can_run, kill_switch
+from adapter.domain.routing import Flags
 from adapter.domain.task import DEFAULT_QUEUE, TaskPolicy
 from adapter.executors.base import Executor, Submission
 from adapter.store import outbox
@@ -73,7 +73,6 @@ class Dispatcher:
         lease: timedelta = LEASE,
     ) -> None:
         self._database = parts.database
-        self._registry = parts.registry
         self._flags = flags
         self._executors = parts.executors
         self._applier = applier
@@ -90,8 +89,7 @@ class Dispatcher:
         self.loop = Poller("dispatch", self.run_once, self._clock, DISPATCH)
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._tries: set[asyncio.Task[None]] = set()
-        #: (executor, task) that cannot be handed out here, which has been said.
-        self._nameless: set[tuple[str, str]] = set()
+        self._rerouter = Rerouter(parts)
 
     async def try_now(self, jobs: Sequence[UUID], wait: timedelta) -> dict[UUID, Job]:
         """Try these jobs at once, wait for it no longer than ``wait``, and return them as they then are.
@@ -127,7 +125,7 @@ class Dispatcher:
     async def run_once(self, only: Sequence[UUID] | None = None, limit: int = 100) -> int:
         """Try what is ready to be tried, or of that only some jobs; returns how many tries were made."""
         flags = await self._current_flags()
-        held = await self._reroute(flags)
+        held = await self._rerouter.run_once(flags)
         tried = 0
         for name in self._executors.names:
             executor = self._executors.by_name[name]
@@ -145,7 +143,7 @@ class Dispatcher:
                     held=held.get(name, []),
                     flags_version=flags.version,
                     only=only,
-                    types=self._named_at(name),
+                    types=self._rerouter.named_at(name),
                 )
             async with asyncio.TaskGroup() as group:
                 for row in rows:
@@ -159,59 +157,6 @@ class Dispatcher:
             return fresh
         async with self._database.connection() as conn:
             return await run(conn, self._database.schema, self._flags.reading())
-
-    async def _reroute(self, flags: Flags) -> dict[str, list[str]]:
-        """Move what a kill switch takes away before any try left; returns tasks to hold, per executor."""
-        held: dict[str, list[str]] = {}
-        async with self._database.connection() as conn:
-            schema = self._database.schema
-            for executor, task in await outbox.undispatched_types(conn, schema):
-                policy = self._policy(task)
-                kill = kill_switch(flags, task)
-                if task not in self._named_at(executor):
-                    self._say_once(executor, task)
-                if kill is not None and kill[0] != executor:
-                    to, reason = kill
-                    runnable = can_run(policy, to, flags)
-                    if policy.on_kill == "keep" and not runnable:
-                        continue
-                    # One pass may not reach every row: none of the others may leave meanwhile.
-                    held.setdefault(executor, []).append(task)
-                    queues = await outbox.reroute(
-                        conn, schema, executor=executor, to=to, reason=reason, runnable=runnable, types=[task]
-                    )
-                    logger.info("%d jobs of %s go to %s: %s", len(queues), task, to, reason)
-                    self._notifier.poke(*set(queues), DISPATCH)
-                elif task != CANARY and {(task, executor), (EVERY_TASK, executor)} & flags.open_circuits:
-                    held.setdefault(executor, []).append(task)
-                    to, reason = policy.fallback, f"the circuit of {executor} is open: the task's fallback"
-                    if to is None or to == executor or not (runnable := can_run(policy, to, flags)):
-                        continue
-                    queues = await outbox.reroute(
-                        conn,
-                        schema,
-                        executor=executor,
-                        to=to,
-                        reason=reason,
-                        runnable=runnable,
-                        types=[task],
-                        spare_strict=True,
-                    )
-                    self._notifier.poke(*set(queues), DISPATCH)
-        return held
-
-    def _named_at(self, executor: str) -> list[str]:
-        """The tasks whose name there this process knows. Keys are per name: a guess could run a job twice."""
-        return [each.id for each in self._registry if executor in each.policy.remote_ids]
-
-    def _say_once(self, executor: str, task: str) -> None:
-        if (executor, task) not in self._nameless:
-            self._nameless.add((executor, task))
-            logger.warning("jobs of %r wait: this process does not know what %s calls it", task, executor)
-
-    def _policy(self, task: str) -> TaskPolicy:
-        definition = self._registry.find(task)
-        return definition.policy if definition is not None else TaskPolicy(id=task)
 
     async def _guarded(self, executor: Executor, row: Outgoing, began: float) -> None:
         async with self._gate:
@@ -227,7 +172,7 @@ class Dispatcher:
                 logger.exception("a dispatch fell", extra=_fields(row.job))
 
     async def _try(self, executor: Executor, row: Outgoing, began: float) -> None:
-        policy = self._policy(row.job.type)
+        policy = self._rerouter.policy(row.job.type)
         if row.first and row.job.cancel_requested:
             await self._canceled(row)
             return
@@ -341,7 +286,7 @@ class Dispatcher:
             found = await self._reader.find(executor, row.job)
             await self._reader.adopt(executor, row.job, found)
             if not found and row.job.cancel_requested and row.age <= RESUBMIT_WITHIN:
-                submission = _submission(row, self._policy(row.job.type), executor)
+                submission = _submission(row, self._rerouter.policy(row.job.type), executor)
                 if await self._tombstones.never_arrived(executor, row.job, submission):
                     await self._canceled(row, proven=True)
                     return

@@ -155,10 +155,10 @@ class Scheduler:
             return known
         policy = planned.definition.policy
         route = decide(policy, planned.request(), flags)
-        if route.executor != LOCAL:
-            status = JobStatus.PENDING
+        if not can_run(policy, route.executor, flags):
+            status = JobStatus.WAITING
         else:
-            status = JobStatus.QUEUED if can_run(policy, LOCAL, flags) else JobStatus.WAITING
+            status = JobStatus.QUEUED if route.executor == LOCAL else JobStatus.PENDING
         if not depends_on_job(task, flags):
             self._routes[key] = route, status
         return route, status

@@ -278,8 +278,10 @@ class Worker:
             if now - self._advertised_at >= _ADVERTISE_S:
                 runnable = self._registry.runnable
                 await processes.advertise(conn, schema, self.id, runnable)
-                await upkeep.admit(conn, schema, list(runnable))
                 self._advertised_at = now
+            # Also what another worker, which has no handler for it, has just put down.
+            can_run = [each.id for each in self._registry if each.handler is not None]
+            await upkeep.admit(conn, schema, can_run)
             known = [*self._tries.keys, *self._completer.unwritten]
             if returned := await return_unknown(conn, schema, self.id, known):
                 logger.warning("%d jobs were ours without our knowing: given back", returned)

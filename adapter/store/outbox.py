@@ -113,28 +113,24 @@ WITH gone AS (
     + " RETURNING *"
 )
 
-#: A new epoch on another executor, allowed only from a row no try has left for: `never` untouched, or
-#: `trying` in the hands of the dispatcher that got a definite no.
-_REROUTE: LiteralString = """
+#: A new epoch on another executor for rows that nobody was given: the rows are picked in between.
+REROUTE_PICKED: LiteralString = """
 WITH old AS MATERIALIZED (
   -- Only a remote that holds jobs until they are due may have one before that; another place may not.
   SELECT id, executor, epoch, status = 'DELAYED' OR COALESCE(due > now(), false) AS is_early
   FROM {s}.worker_jobs_open
-  WHERE status IN ('PENDING', 'DELAYED') AND executor <> 'local' AND recall_id IS NULL
-    AND (submit_state = 'never' AND dispatch_lease IS NULL
-         OR submit_state = 'trying' AND dispatch_lease = %(lease)s)
-    AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
-    AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s))
-    AND executor = %(executor)s AND NOT cancel_requested AND NOT (%(spare_strict)s AND COALESCE(extra ? 'strict', false))
+  WHERE executor = %(executor)s AND recall_id IS NULL AND NOT cancel_requested
+    AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s)) AND """
+REROUTED: LiteralString = """
   ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), moved AS (
   UPDATE {s}.worker_jobs_open o SET
     epoch = o.epoch + 1, executor = %(to)s, submit_state = 'never', submit_tries = 0,
     dispatch_lease = NULL, dispatch_lease_until = NULL, first_try_at = NULL, remote_environment = NULL,
     next_try_at = CASE WHEN %(to)s <> 'local' THEN now() END,
-    status = CASE WHEN old.is_early THEN 'DELAYED' WHEN %(to)s <> 'local' THEN 'PENDING'
-      WHEN %(runnable)s THEN 'QUEUED' ELSE 'WAITING' END,
-    waiting_for = CASE WHEN NOT old.is_early AND %(to)s = 'local' AND NOT %(runnable)s THEN 'executor' END,
+    status = CASE WHEN old.is_early THEN 'DELAYED' WHEN NOT %(runnable)s THEN 'WAITING'
+      WHEN %(to)s <> 'local' THEN 'PENDING' ELSE 'QUEUED' END,
+    waiting_for = CASE WHEN NOT old.is_early AND NOT %(runnable)s THEN 'executor' END,
     seq = nextval('{s}.worker_jobs_seq'), updated_at = now()
   FROM old WHERE o.id = old.id
   RETURNING o.id, o.epoch, o.queue, old.executor
@@ -145,6 +141,18 @@ WITH old AS MATERIALIZED (
 )
 SELECT id, queue FROM moved
 """
+
+#: Allowed only from a row no try has left for: `never` untouched, or `trying` in the hands of the dispatcher
+#: that got a definite no.
+_REROUTE: LiteralString = (
+    REROUTE_PICKED
+    + """status IN ('PENDING', 'DELAYED') AND executor <> 'local'
+    AND (submit_state = 'never' AND dispatch_lease IS NULL
+         OR submit_state = 'trying' AND dispatch_lease = %(lease)s)
+    AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
+    AND NOT (%(spare_strict)s AND COALESCE(extra ? 'strict', false))"""
+    + REROUTED
+)
 
 _WAITING_TYPES: LiteralString = """
 SELECT DISTINCT executor, type FROM {s}.worker_jobs_open
@@ -262,7 +270,7 @@ async def reroute(
 ) -> list[str]:
     """Open a new epoch at ``to`` for rows no try has left for; returns their queues.
 
-    ``runnable``: whether a worker somewhere can run these tasks locally, else they wait for one.
+    ``runnable``: whether these tasks can run there, else they wait for somebody who can.
     ``spare_strict``: leave those alone that were scheduled for this executor or none.
     """
     rows = await fetch(

@@ -37,7 +37,7 @@ async def test_a_kill_switch_to_a_remote_that_has_no_such_task_makes_its_jobs_wa
     await rig.adapter.kill("echo", to="trigger", reason="test")
     job = await rig.adapter.schedule_job("echo", 1)
     assert await rig.dispatch() == 0
-    assert (await rig.status(job.id), len(rig.fake.runs)) == ("PENDING", 0)
+    assert (await rig.status(job.id), len(rig.fake.runs)) == ("WAITING", 0)
     # Back, and it runs.
     await rig.adapter.kill("echo", to="local", reason="test")
     await rig.dispatch()
