@@ -11,7 +11,7 @@ STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py lim
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-all test-quick test-oldest test-between check check-format check-lint check-types check-layers \
-	check-quickstart check-migrations coverage soak bench bench-setup lock setup setup-node setup-older setup-pgbouncer clean
+	check-quickstart check-migrations coverage soak bench bench-setup flips lock setup setup-node setup-older setup-pgbouncer clean
 
 help:
 	@echo 'make demo         jobs that move between two executors, and a kill -9, under a minute'
@@ -23,6 +23,7 @@ help:
 	@echo 'make coverage     the quick tests, with the branches they miss'
 	@echo 'make bench        the benchmarks'
 	@echo 'make bench-setup  the peers that the benchmarks compare with'
+	@echo 'make flips        switches and percentages flip under load for 30 seconds'
 	@echo 'make soak         10 workers under load for 10 minutes, with kills (HOURS=4, SECONDS=60)'
 	@echo 'make lock         write the locks anew (LOCK_OPTIONS=--upgrade: with the newest of everything)'
 	@echo 'make clean        remove all that was made'
@@ -119,6 +120,9 @@ demo: setup
 
 bench: setup
 	$(BIN)/python -m bench
+
+flips: setup
+	ADAPTER_TEST_FLIP_SECONDS=$(or $(SECONDS),30) $(PYTEST) --log-cli-level=INFO tests/fault/test_flipping.py
 
 soak: setup
 	$(BIN)/python -m soak $(if $(HOURS),--hours $(HOURS)) $(if $(SECONDS),--seconds $(SECONDS)) $(SOAK_OPTIONS)

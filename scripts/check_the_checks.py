@@ -257,6 +257,13 @@ GUARDS = [
         f"{I6}::test_a_kill_switch_turned_elsewhere_holds_the_dispatcher",
     ),
     Guard(
+        "the switches are looked at again before each submit",
+        "adapter/core/dispatch.py",
+        "if row.first and self._rerouter.is_held(",
+        "if not row.first and self._rerouter.is_held(",
+        f"{I6}::test_a_switch_turned_while_a_claimed_job_waits_for_its_turn_keeps_it_here",
+    ),
+    Guard(
         "flags version in the insert",
         "adapter/store/job_columns.py",
         "WHERE f.version = %(flags_version)s",

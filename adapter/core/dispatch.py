@@ -187,6 +187,10 @@ class Dispatcher:
             # It waited for its turn for so long that its lease could lapse during the call.
             await self._not_sent(row, timedelta(0))
             return
+        if row.first and self._rerouter.is_held(executor.name, row.job.type, await self._current_flags()):
+            # A switch was turned while it waited for its turn.
+            await self._not_sent(row, timedelta(0))
+            return
         try:
             accepted = await executor.submit(_submission(row, policy, executor))
         except NotSentError as error:

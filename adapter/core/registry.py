@@ -54,6 +54,8 @@ class TaskDefinition(Generic[P, R]):
         self.own_hooks = own_hooks or Hooks()
         #: Its own and those of all tasks, once the registry is frozen; None when there is none.
         self.hooks: Hooks | None = None
+        #: Whether a worker here runs its jobs; those of a disabled task stay where they are.
+        self.runs_here = handler is not None and policy.enabled
         self.is_async = handler is not None and is_async(handler)
         self.takes_context = False
         if handler is not None and policy.batch is not None:
@@ -340,8 +342,8 @@ class Registry:
 
     @property
     def runnable(self) -> dict[str, str]:
-        """The tasks with a handler here, and the hash of their schemas."""
-        return {each.id: each.schema_hash for each in self._tasks.values() if each.handler is not None}
+        """The tasks that run here, and the hash of their schemas."""
+        return {each.id: each.schema_hash for each in self._tasks.values() if each.runs_here}
 
 
 def policies_from_mapping(

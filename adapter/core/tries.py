@@ -161,8 +161,8 @@ class Tries:
 
     async def _outcome(self, current: Try, claimed: Claimed) -> TryOutcome:
         definition: TaskDefinition[Any, Any] | None = self._registry.find(claimed.type)
-        if definition is None or definition.handler is None:
-            return Returned("this worker has no handler for it", runnable=False)
+        if definition is None or not definition.runs_here:
+            return Returned("this worker does not run it", runnable=False)
         job, context = current.job, current.context
         if isinstance(job, Claimed) or context is None:
             return await run_plain(definition, claimed, current.interruption)

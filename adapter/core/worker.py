@@ -280,7 +280,7 @@ class Worker:
                 await processes.advertise(conn, schema, self.id, runnable)
                 self._advertised_at = now
             # Also what another worker, which has no handler for it, has just put down.
-            can_run = [each.id for each in self._registry if each.handler is not None]
+            can_run = [each.id for each in self._registry if each.runs_here]
             await upkeep.admit(conn, schema, can_run)
             known = [*self._tries.keys, *self._completer.unwritten]
             if returned := await return_unknown(conn, schema, self.id, known):

@@ -1,4 +1,4 @@
-"""The processes that are killed: `python -m tests.fault.processes worker|dispatcher|server DIRECTORY [PORT]`.
+"""The processes that are killed: `python -m tests.fault.processes worker|dispatcher|producer|server DIRECTORY [PORT]`.
 
 Settings come from the environment. Ready is said by a file `ready-{pid}`.
 """
@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,13 @@ def declare(adapter: Adapter, directory: Path | None = None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.Event().wait()
 
+    @adapter.task("either", remote_id={"trigger": "either"})
+    async def either(_: dict[str, Any], context: JobContext) -> None:
+        assert ledger is not None
+        ledger.write("start", context.job.id)
+
     adapter.remote_task("away", remote_id={"trigger": "away"})
-    del parent, poison
+    del parent, poison, either
 
 
 async def worker(adapter: Adapter, directory: Path) -> None:
@@ -71,6 +77,19 @@ async def dispatcher(adapter: Adapter, directory: Path) -> None:
     async with adapter.running(dispatch=True, sync=False):
         _ready(directory)
         await stop.wait()
+
+
+async def producer(adapter: Adapter, directory: Path) -> None:
+    """Schedule jobs that may run at either executor, and write down where each was sent."""
+    stop, ledger, made = _until_told(), Ledger(directory), 0
+    async with adapter:
+        _ready(directory)
+        while not stop.is_set():
+            made += 1
+            delay = timedelta(milliseconds=200) if made % 4 == 0 else None
+            job = await adapter.schedule_job("either", {}, tag=f"{os.getpid()}-{made}", delay=delay)
+            ledger.write(f"to-{job.executor}", job.id)
+            await asyncio.sleep(0.01)
 
 
 async def server(adapter: Adapter, directory: Path, port: int) -> None:
@@ -104,6 +123,8 @@ def main() -> None:
             asyncio.run(isolated_worker(directory))
         case "dispatcher":
             asyncio.run(dispatcher(adapter, directory))
+        case "producer":
+            asyncio.run(producer(adapter, directory))
         case "server":
             asyncio.run(server(adapter, directory, int(sys.argv[3])))
         case _:

@@ -153,6 +153,26 @@ async def test_a_kill_switch_turned_elsewhere_holds_the_dispatcher(rig: Rig) -> 
     assert row["route_reason"] == "call"
 
 
+async def test_a_switch_turned_while_a_claimed_job_waits_for_its_turn_keeps_it_here(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await rig.adapter.schedule_job("both", executor="trigger")
+    take = rig.adapter.budgets.take
+
+    async def turned_meanwhile(executor: Any, share: str, *, longest: timedelta) -> bool:
+        await rig.adapter.kill("both", to="local", reason="INC-7")
+        return await take(executor, share, longest=longest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.adapter.budgets, "take", turned_meanwhile)
+        await rig.dispatch()
+    row = await rig.row(job.id)
+    assert (row["submit_state"], row["executor"], len(rig.fake.runs)) == ("never", "trigger", 0)
+    await rig.dispatch()
+    row = await rig.row(job.id)
+    assert (row["executor"], row["epoch"], row["status"]) == ("local", 2, "QUEUED")
+
+
 async def test_a_flag_moves_no_job_that_runs_or_has_left(rig: Rig) -> None:
     sent, run = await rig.sent("both", executor="trigger")
     local = await rig.adapter.schedule_job("both")

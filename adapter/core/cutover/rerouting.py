@@ -86,8 +86,8 @@ class Rerouter:
     async def _unstrand(self, conn: Connection, executor: str, task: str, flags: Flags) -> None:
         """Let waiting jobs go where they can run: there after all, or elsewhere once no switch sends them there."""
         definition = self._registry.find(task)
-        if definition is None:
-            # Whoever knows the task sees to it.
+        if definition is None or not definition.policy.enabled:
+            # Whoever knows the task sees to it; those of a disabled one stay.
             return
         policy, schema = definition.policy, self._database.schema
         kill = kill_switch(flags, task)
