@@ -15,6 +15,8 @@ from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
 from adapter.core.cutover.canaries import CanaryKeeper
 from adapter.core.cutover.failback import Failback
+from adapter.core.cutover.recall import Recaller
+from adapter.core.cutover.rollback import Rollbacks
 from adapter.core.cutover.status import Overview
 from adapter.core.cutover.steering import Steering
 from adapter.core.cutover.tally import Tally
@@ -73,8 +75,10 @@ _MADE_BY_OPEN = frozenset(
         "overview",
         "packets",
         "planner",
+        "recaller",
         "reconciler",
         "retention",
+        "rollbacks",
         "router",
         "scheduler",
         "steering",
@@ -182,6 +186,8 @@ class Building(HookPoints[Any, Any], ABC):
             lease=timedelta(seconds=self.settings.dispatch_lease_seconds),
         )
         self.steering = Steering(self._parts, self._flags, self.planner, self.scheduler)
+        self.recaller = Recaller(self._parts, self.steering, self.dispatcher, reader, self.budgets)
+        self.rollbacks = Rollbacks(self._parts, self.steering, self.recaller)
         self.overview = Overview(self._parts, self.steering)
         lease = timedelta(seconds=self.settings.worker_lease_seconds)
         self.maintenance = Maintenance(self._parts, lease, self.canceler)

@@ -50,6 +50,7 @@ class Assembly(Building):
                 "retention": self.retention.loop,
                 "failback": self.failback.loop,
             }
+            self.recaller.loop.resume()
             for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):
                 each.resume()
             loops.start(Loop("listen", listener.run))
@@ -60,6 +61,8 @@ class Assembly(Building):
             if sync:
                 loops.start(Loop("inbox", self.inbox.loop.run, self.inbox.loop.stop))
                 loops.start(Loop("reconcile", self._reconcile_forever))
+                # Safe to cut off anywhere, so it is not waited for.
+                loops.start(Loop("recall", self.recaller.loop.run))
             if sync or work:
                 for name, poller in upkeep.items():
                     loops.start(Loop(name, poller.run, poller.stop))
@@ -114,6 +117,7 @@ class Assembly(Building):
         self.dispatcher.loop.heard(topics)
         self.inbox.loop.heard(topics)
         self.router.loop.heard(topics)
+        self.recaller.loop.heard(topics)
         self.watch.heard(topics)
         for worker in self._workers:
             worker.heard(topics)

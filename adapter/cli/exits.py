@@ -45,6 +45,8 @@ BY_ERROR: dict[type[errors.AdapterError], ExitCode] = {
     errors.JobStateError: ExitCode.CONFLICT,
     errors.FlagConflictError: ExitCode.CONFLICT,
     errors.ChangeNotFoundError: ExitCode.NOT_FOUND,
+    errors.RecallNotFoundError: ExitCode.NOT_FOUND,
+    errors.RecallConflictError: ExitCode.CONFLICT,
     errors.ResultTimeoutError: ExitCode.TIMEOUT,
     errors.ExecutorError: ExitCode.UNAVAILABLE,
     errors.RejectedError: ExitCode.FAILURE,

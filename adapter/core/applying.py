@@ -16,7 +16,7 @@ from adapter.domain.job import Job, JobStatus
 from adapter.domain.json import keepable
 from adapter.domain.outcome import Applied, Authority, RemoteReport
 from adapter.executors.base import RemoteRun
-from adapter.store import jobs, remote_runs, reports
+from adapter.store import jobs, remote_runs, reports, taking_back
 from adapter.store.database import Connection
 from adapter.store.reports import Report
 from adapter.store.wakeup import DISPATCH, FINISHED, INBOX
@@ -96,6 +96,8 @@ class Applier:
             return await self._why_not(conn, write, believed=False)
         if not terminal:
             moved = await reports.progress(conn, schema, write)
+        elif (recalled := await self._under_recall(conn, write, started=report.started)) is not None:
+            return recalled
         elif (
             report.status is JobStatus.EXPIRED
             and report.started is not True
@@ -111,6 +113,26 @@ class Applier:
         if terminal:
             self.told(moved)
         return Applied.CHANGED
+
+    async def _under_recall(self, conn: Connection, write: Report, *, started: bool | None) -> Applied | None:
+        """Take a job back whose run ended without an outcome; None when no recall wants it, or that is an end."""
+        if write.status not in {JobStatus.CANCELED, JobStatus.EXPIRED}:
+            return None
+        schema = self._database.schema
+        if write.status is JobStatus.CANCELED and started is None:
+            # Whether it had begun decides what becomes of it.
+            if not await taking_back.doubtful(conn, schema, write):
+                return None
+            self._notifier.poke(INBOX)
+            return Applied.CONFIRM
+        if (moved := await taking_back.settled(conn, schema, write)) is not None:
+            self._notifier.poke(DISPATCH, moved.queue)
+            return Applied.CHANGED
+        if (ended := await taking_back.hit_for_good(conn, schema, write)) is not None:
+            self._log(ended, "a recall hit it at work, and it cannot run again")
+            self.told(ended)
+            return Applied.CHANGED
+        return None
 
     def told(self, ended: Job) -> None:
         """Let everybody who waits know that a job has ended."""

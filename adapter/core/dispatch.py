@@ -35,7 +35,7 @@ from adapter.domain.json import keepable
 from adapter.domain.routing import Flags
 from adapter.domain.task import DEFAULT_QUEUE, TaskPolicy
 from adapter.executors.base import Executor, Submission
-from adapter.store import outbox
+from adapter.store import outbox, taking_back
 from adapter.store.jobs import by_ids
 from adapter.store.outbox import Outgoing
 from adapter.store.steps import run
@@ -234,6 +234,16 @@ class Dispatcher:
         if ended is not None:
             self._applier.told(ended)
 
+    async def _proven_absent(self, row: Outgoing) -> None:
+        """Nothing arrived: a user's cancel ends the job, a recall has it back."""
+        await self._canceled(row, proven=True)
+        async with self._database.connection() as conn:
+            moved = await taking_back.proven_absent(
+                conn, self._database.schema, row.job.id, row.job.epoch, row.lease
+            )
+        if moved is not None:
+            self._notifier.poke(DISPATCH, moved.queue)
+
     def _pause(self, error: ThrottledError) -> timedelta:
         """Return how long the remote wants to be left alone: rows and budgets go by the database's clock."""
         if error.retry_at is None:
@@ -279,20 +289,23 @@ class Dispatcher:
                     return
                 # Somebody wants it canceled: it goes nowhere any more.
             ended = await outbox.rejected(conn, schema, row, why=keepable(str(error)[:2000]))
-        if ended is not None:
+        if ended is None:
+            # A recall wants it, which takes it as it is: a known no is no run.
+            await self._not_sent(row, timedelta(0))
+        else:
             logger.warning("rejected: %s", error, extra=_fields(row.job))
             self._observers.finished([ended])
             self._notifier.poke(FINISHED)
 
     async def _look_up(self, executor: Executor, row: Outgoing) -> None:
-        """Ask for the epoch's run by its tag. Not finding it proves nothing; for a cancel a tombstone does."""
+        """Ask for the epoch's run by its tag. Not finding it proves nothing; for a cancel or recall a tombstone does."""
         try:
             found = await self._reader.find(executor, row.job)
             await self._reader.adopt(executor, row.job, found)
-            if not found and row.job.cancel_requested and row.age <= RESUBMIT_WITHIN:
+            if not found and (row.job.cancel_requested or row.recalled) and row.age <= RESUBMIT_WITHIN:
                 submission = _submission(row, self._rerouter.policy(row.job.type), executor)
                 if await self._tombstones.never_arrived(executor, row.job, submission):
-                    await self._canceled(row, proven=True)
+                    await self._proven_absent(row)
                     return
         except ExecutorError as error:
             await self._unknown(row, f"could not be looked up: {error}")

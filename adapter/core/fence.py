@@ -8,7 +8,8 @@ from uuid import UUID
 from adapter.core.applying import rank_of
 from adapter.core.parts import Parts
 from adapter.domain.job import Job, JobStatus
-from adapter.store import jobs, reports
+from adapter.store import jobs, reports, taking_back
+from adapter.store.wakeup import DISPATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class StartFence:
     def __init__(self, parts: Parts) -> None:
         self._database = parts.database
         self._observers = parts.observers
+        self._notifier = parts.notifier
 
     async def claim(self, job_id: UUID, epoch: int, run_id: str, attempt: int) -> StartClaim:
         """Answer whether this run of this epoch may begin its user code.
@@ -39,7 +41,11 @@ class StartFence:
             )
             if started is not None:
                 return StartClaim(claimed=True)
+            moved = await taking_back.fenced(conn, schema, job_id, epoch, run_id)
             job = await jobs.get(conn, schema, job_id)
+        if moved is not None:
+            # It asks, so it would have been refused from then on: a recall need not ask any further.
+            self._notifier.poke(DISPATCH, moved.queue)
         self._observers.counts["start_refused"] += 1
         return StartClaim(claimed=False, reason=_why_refused(job, epoch, run_id))
 

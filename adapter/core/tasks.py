@@ -42,7 +42,8 @@ class TaskOptions(TypedDict, total=False):
     COMPLETED nor CANCELED. ``retry_on``: only these exceptions are worth another
     attempt; ``abort_on``: these are not. ``max_snoozes``: how often it may be put off without spending an
     attempt (1000); None: without end. ``isolation="process"``: the handler runs in a child process, where it
-    may compute or crash. ``on_start`` and so on, ``catch_error``, ``middleware``: see
+    may compute or crash. ``start_fence={"trigger": "*"}``: its code there asks the adapter before it begins, in
+    every version that can still start; or from which version on. ``on_start`` and so on, ``catch_error``, ``middleware``: see
     `HookPoints`, whose decorators `Task` has as well.
     """
 
@@ -69,6 +70,7 @@ class TaskOptions(TypedDict, total=False):
     retry_on: tuple[type[BaseException], ...] | None
     abort_on: tuple[type[BaseException], ...]
     isolation: Isolation | None
+    start_fence: Mapping[str, str]
     middleware: Middleware
     on_start: StartHook[Any]
     on_success: SuccessHook[Any, Any]
@@ -98,6 +100,8 @@ def policy_of(
     values["remote_ids"] = {
         executor_name(name): remote for name, remote in values.pop("remote_id", {}).items()
     }
+    if (fences := values.pop("start_fence", None)) is not None:
+        values["start_fence"] = {executor_name(name): version for name, version in fences.items()}
     for name in ("executor", "fallback", "safe_executor", "on_rejected"):
         if values.get(name) is not None:
             values[name] = executor_name(values[name])

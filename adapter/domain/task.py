@@ -125,7 +125,8 @@ class TaskPolicy:
     """Everything about a task but its handler: the part that routing and the store look at.
 
     ``remote_ids`` maps an executor to what it calls the task. ``runs_locally`` is whether this
-    process has a handler for it.
+    process has a handler for it. ``start_fence`` maps an executor to the first version of the task's code
+    there that asks before it begins; ``*``: every version that can still start does.
     """
 
     id: str
@@ -154,6 +155,7 @@ class TaskPolicy:
     abort_on: tuple[type[BaseException], ...] = ()
     batch: Batch | None = None
     isolation: Isolation | None = None
+    start_fence: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         if self.isolation is not None and self.batch is not None:

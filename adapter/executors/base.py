@@ -52,6 +52,7 @@ class Accepted:
 class RemoteRun:
     """A run as the remote shows it.
 
+    ``version`` is that of the code it is bound to, None while it is bound to none.
     ``status`` is ours (DEQUEUED is EXECUTING, PENDING_VERSION is QUEUED); ``remote_status`` is the
     remote's own word. ``complete`` is True when ``output`` and ``error`` are filled in (a retrieve);
     a list shows neither. Times are the remote's.
@@ -70,6 +71,7 @@ class RemoteRun:
     output: Any = None
     error: dict[str, Any] | None = None
     complete: bool = False
+    version: str | None = None
 
     @property
     def never_started(self) -> bool:
@@ -92,6 +94,7 @@ class Capabilities:
 
     ``lookup``: runs can be found by our tags. ``dedup_for``: how long a repeated submit under the same
     keys surely answers the first run (None: never). ``remote_delay``: it can hold a job until due.
+    ``start_fence``: each of its runs asks us before user code begins, and is not begun when it is refused.
     """
 
     lookup: bool
@@ -99,6 +102,7 @@ class Capabilities:
     remote_delay: bool
     cancel: bool = True
     longest_ttl: timedelta | None = None
+    start_fence: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

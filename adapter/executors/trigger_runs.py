@@ -55,6 +55,7 @@ class RunBody(BaseModel):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     attempt_count: int | None = None
+    version: str | None = None
     output: Any = None
     output_presigned_url: str | None = None
     error: Any = None
@@ -82,6 +83,7 @@ class RunBody(BaseModel):
             output=output,
             error=normalize_error(self.error),
             complete=complete,
+            version=self.version,
         )
 
 

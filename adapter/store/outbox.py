@@ -42,7 +42,7 @@ WITH picked AS MATERIALIZED (
   WHERE executor = %(executor)s AND executor <> 'local' AND status = 'PENDING' AND submit_state <> 'accepted'
     AND next_try_at <= now() AND (dispatch_lease_until IS NULL OR dispatch_lease_until < now())
     AND (remote_environment IS NULL OR remote_environment = %(environment)s)
-    AND (submit_state <> 'never' OR cancel_requested OR ((expires_at IS NULL OR expires_at > now()) AND type <> ALL(%(held)s)
+    AND (submit_state <> 'never' OR cancel_requested OR (recall_id IS NULL AND (expires_at IS NULL OR expires_at > now()) AND type <> ALL(%(held)s)
          AND (SELECT version FROM {s}.flags_state) = %(flags_version)s))
     AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
     AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s))
@@ -97,6 +97,7 @@ WITH gone AS (
   DELETE FROM {s}.worker_jobs_open
   WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s
     AND (submit_state = 'trying' OR submit_state = 'unknown' AND cancel_requested AND %(proven)s)
+    AND (recall_id IS NULL OR cancel_requested)
   RETURNING *
 ), given AS (
   SELECT gone.*, CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'FAILED' END AS new_status,
@@ -232,7 +233,7 @@ async def unknown(conn: Connection, schema: Schema, row: Outgoing, *, why: str, 
 
 
 async def rejected(conn: Connection, schema: Schema, row: Outgoing, *, why: str) -> Job | None:
-    """End a job the remote refused on a first try; None when an earlier try may have got through."""
+    """End a job the remote refused on a first try; None when a recall wants it, or it is not this try's any more."""
     return await _ended_unsent(conn, schema, row, {"kind": "rejected", "name": "Rejected", "why": why})
 
 

@@ -39,8 +39,10 @@ ORDER BY id LIMIT %(limit)s
 """
 
 _ENDED: LiteralString = """
-UPDATE {s}.remote_runs SET ended_at = COALESCE(ended_at, now()), final_status = %(status)s, missing_since = NULL, checked_at = now()
+UPDATE {s}.remote_runs r SET ended_at = COALESCE(ended_at, now()), final_status = %(status)s, missing_since = NULL, checked_at = now()
 WHERE executor = %(executor)s AND run_id = %(run_id)s AND ended_at IS NULL
+  AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open o
+    WHERE o.id = r.job_id AND o.epoch = r.epoch AND o.executor = r.executor AND o.remote_run_id = r.run_id)
 RETURNING run_id
 """
 
@@ -171,7 +173,7 @@ async def tombstone(
 
 
 async def ended(conn: Connection, schema: Schema, executor: str, run_id: str, status: str) -> bool:
-    """Record that a run has ended; False when that was known."""
+    """Record that a run has ended; False when that was known, or its job is open and still waits for its end."""
     parameters: dict[str, Any] = {"executor": executor, "run_id": run_id, "status": status}
     return bool(await fetch(conn, schema, _ENDED, parameters))
 

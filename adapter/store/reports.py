@@ -15,7 +15,7 @@ from adapter.store.database import FLUSHED, Connection, Schema, fetch
 from adapter.store.finishing import FINISHED_COLUMNS, RELEASE_KEYS
 from adapter.store.rows import job_from_row
 
-_HOLDS: LiteralString = """id = %(id)s AND epoch = %(epoch)s AND executor = %(executor)s
+HOLDS: LiteralString = """id = %(id)s AND epoch = %(epoch)s AND executor = %(executor)s
     AND (remote_run_id IS NULL OR remote_run_id = %(run_id)s)
     AND NOT EXISTS (SELECT FROM {s}.remote_runs AS known WHERE known.executor = %(executor)s
       AND known.run_id = %(run_id)s AND known.role <> 'bound')"""
@@ -38,7 +38,7 @@ WITH moved AS (
     remote_status = COALESCE(remote_status, 'PENDING'),
     dispatch_lease = NULL, dispatch_lease_until = NULL, next_try_at = NULL, updated_at = now()
   WHERE """
-    + _HOLDS
+    + HOLDS
     + """ RETURNING *
 ), """
     + _BIND
@@ -67,7 +67,7 @@ WITH moved AS (
     dispatch_lease = NULL, dispatch_lease_until = NULL, next_try_at = NULL,
     last_synced_at = now(), updated_at = now()
   WHERE """
-    + _HOLDS
+    + HOLDS
     + """ AND status = ANY(%(sources)s)
     AND (%(read_began)s::timestamptz >= updated_at
          OR %(read_began)s IS NULL AND CASE
@@ -85,8 +85,10 @@ _FINISH: LiteralString = (
     """
 WITH gone AS (
   DELETE FROM {s}.worker_jobs_open WHERE """
-    + _HOLDS
-    + """ AND NOT (recall_id IS NOT NULL AND %(status)s = 'CANCELED')
+    + HOLDS
+    + """
+    -- What we canceled to take it back is no end; what somebody else wanted canceled is.
+    AND NOT (recall_id IS NOT NULL AND NOT cancel_requested AND %(status)s = 'CANCELED')
     AND NOT (%(orphaned)s AND updated_at > %(read_began)s)
   RETURNING *
 ), given AS (
@@ -143,7 +145,7 @@ WITH moved AS (
     remote_run_id = NULL, remote_status = NULL, remote_attempt = NULL, remote_event_at = NULL,
     remote_rank = 0, remote_environment = NULL, confirm_at = NULL, updated_at = now()
   WHERE """
-    + _HOLDS
+    + HOLDS
     + """ AND started IS NULL AND (expires_at IS NULL OR expires_at > now())
     AND NOT cancel_requested AND recall_id IS NULL
   RETURNING *
@@ -186,7 +188,8 @@ _STRANGER: LiteralString = """
 WITH known AS (
   INSERT INTO {s}.remote_runs (executor, run_id, job_id, epoch, environment, role, wanted)
   VALUES (%(executor)s, %(run_id)s, %(id)s, %(epoch)s, %(environment)s, 'duplicate', 'canceled')
-  ON CONFLICT (executor, run_id) DO UPDATE SET wanted = 'canceled' WHERE {s}.remote_runs.wanted IS NULL
+  ON CONFLICT (executor, run_id) DO UPDATE SET wanted = 'canceled'
+    WHERE {s}.remote_runs.wanted IS NULL AND {s}.remote_runs.ended_at IS NULL
   RETURNING job_id
 )
 INSERT INTO {s}.job_events (job_id, epoch, kind, detail)

@@ -63,6 +63,12 @@ _TRIMS: tuple[LiteralString, ...] = (
        WHERE free_at <= now() LIMIT %(limit)s) AND free_at <= now()""",
     """DELETE FROM {s}.packets WHERE path IN (SELECT path FROM {s}.packets
        WHERE created_at < now() - interval '30 days' LIMIT %(limit)s) AND created_at < now() - interval '30 days'""",
+    # The jobs of a recall go with it, a part at a time; the last part takes it along.
+    """DELETE FROM {s}.recall_jobs WHERE (recall_id, job_id) IN (
+       SELECT j.recall_id, j.job_id FROM {s}.recalls r JOIN {s}.recall_jobs j ON j.recall_id = r.id
+       WHERE r.finished_at < now() - interval '90 days' LIMIT %(limit)s)""",
+    """DELETE FROM {s}.recalls WHERE id IN (SELECT r.id FROM {s}.recalls r WHERE r.finished_at < now() - interval '90 days'
+         AND NOT EXISTS (SELECT FROM {s}.recall_jobs j WHERE j.recall_id = r.id) LIMIT %(limit)s)""",
 )
 
 

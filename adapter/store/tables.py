@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from adapter.domain.job import OPEN, TERMINAL, SubmitState, WaitingFor
 from adapter.store.columns import flag, moment, required, stamp
 from adapter.store.cutover_tables import tables_of_cutover
+from adapter.store.recall_tables import recall_tables
 from adapter.store.side_tables import tables_beside_jobs
 
 #: What the hot heap needs to stay small under claim and finish: vacuum by count, not by share.
@@ -103,6 +104,7 @@ def metadata_for(schema: str = "adapter") -> MetaData:
     _jobs(metadata)
     tables_beside_jobs(metadata)
     tables_of_cutover(metadata)
+    recall_tables(metadata)
     return metadata
 
 

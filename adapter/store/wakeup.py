@@ -33,6 +33,7 @@ FLAGS = "!flags"
 CANCEL = "!cancel"
 INBOX = "!inbox"
 ROUTE = "!route"
+RECALL = "!recall"
 
 
 class Notifier:

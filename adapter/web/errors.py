@@ -36,6 +36,8 @@ STATUS: dict[type[errors.AdapterError], int] = {
     errors.JobStateError: 422,
     errors.FlagConflictError: 409,
     errors.ChangeNotFoundError: 404,
+    errors.RecallNotFoundError: 404,
+    errors.RecallConflictError: 409,
     errors.JobEndedError: 422,
     errors.ResultTimeoutError: 504,
     errors.StoreError: 503,

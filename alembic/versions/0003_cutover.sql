@@ -22,3 +22,42 @@ CREATE TABLE {s}.canaries (
   PRIMARY KEY (executor)
 )
  WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+
+-- Recalls: operations that take jobs back, and what became of each job.
+CREATE TABLE {s}.recalls (
+  id UUID PRIMARY KEY,
+  task TEXT NOT NULL,
+  source TEXT NOT NULL,
+  target TEXT NOT NULL,
+  mode TEXT NOT NULL,
+  types TEXT[] NOT NULL,
+  idempotent TEXT[] NOT NULL,
+  state TEXT DEFAULT 'planned' NOT NULL,
+  reason TEXT NOT NULL,
+  actor TEXT NOT NULL,
+  batch INTEGER DEFAULT 100 NOT NULL,
+  per_second DOUBLE PRECISION,
+  calls BIGINT DEFAULT 0 NOT NULL,
+  seconds DOUBLE PRECISION DEFAULT 0 NOT NULL,
+  holder UUID,
+  held_until TIMESTAMP WITH TIME ZONE,
+  created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  finished_at TIMESTAMP WITH TIME ZONE,
+  CONSTRAINT recalls_mode CHECK (mode IN ('migrate-pending', 'recall-all', 'recall-unstarted')),
+  CONSTRAINT recalls_state CHECK (state IN ('done', 'planned', 'running', 'stopped', 'stopping'))
+);
+CREATE INDEX recalls_created ON {s}.recalls (created_at);
+CREATE UNIQUE INDEX recalls_open ON {s}.recalls (task) WHERE state IN ('planned', 'running', 'stopping');
+CREATE TABLE {s}.recall_jobs (
+  recall_id UUID NOT NULL,
+  job_id UUID NOT NULL,
+  epoch INTEGER NOT NULL,
+  executor TEXT NOT NULL,
+  run_id TEXT,
+  asked_at TIMESTAMP WITH TIME ZONE,
+  next_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  outcome TEXT,
+  settled_at TIMESTAMP WITH TIME ZONE,
+  PRIMARY KEY (recall_id, job_id)
+);
+CREATE INDEX recall_jobs_open ON {s}.recall_jobs (recall_id, next_at) WHERE outcome IS NULL;

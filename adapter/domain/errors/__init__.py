@@ -16,6 +16,8 @@
     │   ├── JobNotFoundError           job_not_found
     │   ├── JobStateError              job_state
     │   ├── ReplayMismatchError        replay_mismatch
+    │   ├── RecallNotFoundError        recall_not_found
+    │   ├── RecallConflictError        recall_conflict
     │   ├── FlagConflictError          flag_conflict
     │   └── ChangeNotFoundError        change_not_found
     ├── JobEndedError                  job_ended            raised by ``job.result()``
@@ -89,6 +91,8 @@ from adapter.domain.errors.requests import (
     InvalidPayloadError,
     JobNotFoundError,
     JobStateError,
+    RecallConflictError,
+    RecallNotFoundError,
     ReplayMismatchError,
     RequestError,
     TaskDisabledError,
@@ -125,6 +129,8 @@ __all__ = [
     "NotOpenError",
     "NotSentError",
     "ProcessDiedError",
+    "RecallConflictError",
+    "RecallNotFoundError",
     "RejectedError",
     "ReplayMismatchError",
     "RequestError",

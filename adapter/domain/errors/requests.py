@@ -92,6 +92,28 @@ class ReplayMismatchError(RequestError):
         self.job_id = job_id
 
 
+class RecallNotFoundError(RequestError):
+    """No recall has that id, or it is past its retention."""
+
+    code = "recall_not_found"
+
+    def __init__(self, recall_id: object) -> None:
+        super().__init__(f"There is no recall {recall_id}. `adapter cutover recalls` lists those there are.")
+
+
+class RecallConflictError(RequestError):
+    """Another recall of this task stands. ``recall_id`` is its id."""
+
+    code = "recall_conflict"
+
+    def __init__(self, task: str, recall_id: object, mode: str) -> None:
+        super().__init__(
+            f"Recall {recall_id} ({mode}) of {task!r} is not done. Let it end, or stop it with "
+            f"`adapter cutover stop-recall {recall_id}`."
+        )
+        self.recall_id = recall_id
+
+
 class FlagConflictError(RequestError):
     """Somebody else changed the flag since it was read. Read it again and decide again."""
 
