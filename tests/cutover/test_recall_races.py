@@ -24,7 +24,7 @@ async def test_a_webhook_sees_our_cancel_before_we_do(rig: Rig, attempt: int | N
     job_id, run = await sent(rig)
 
     async def told() -> None:
-        said = {} if attempt is None else {"attempt": attempt}
+        said: dict[str, Any] = {} if attempt is None else {"attempt": attempt}
         await rig.webhook("RUN_CANCELED", run, source="engine", status="CANCELED", **said)
         await rig.adapter.inbox.work_once()
 

@@ -23,6 +23,7 @@ from adapter.core.reading import Reader
 from adapter.domain.errors import ExecutorError, ThrottledError
 from adapter.domain.recall import Recall, RecallMode, RecallOutcome, RecallState
 from adapter.store import recalls, taking_back
+from adapter.store.flag_changes import Author
 from adapter.store.recalls import Wanted
 from adapter.store.wakeup import DISPATCH, RECALL
 
@@ -151,7 +152,7 @@ class Recaller:
         """Keep new jobs away before anything is taken back; once only: later it is a person's again."""
         if recall.mode is not RecallMode.PENDING:
             await self._steering.kill(
-                recall.task, to=recall.target, reason=recall.reason, actor=recall.actor, source="recall"
+                recall.task, recall.target, Author(recall.reason, recall.actor, "rollback")
             )
         async with self._database.connection() as conn:
             schema = self._database.schema

@@ -35,6 +35,7 @@ from adapter.domain.recall import (
 from adapter.domain.routing import EVERY_TASK, Flags, can_run, kill_switch
 from adapter.domain.task import TaskPolicy
 from adapter.store import recalls, taking_back
+from adapter.store.flag_changes import Author
 
 #: Jobs named one by one in a report.
 _MOST_NAMED = 100
@@ -128,7 +129,7 @@ class Rollbacks:
         if mode == "new-only":
             report = RollbackReport(task=task, mode=mode, target=target, dry_run=dry_run)
             if not dry_run:
-                await self._steering.kill(task, to=target, reason=reason, actor=actor, source="rollback")
+                await self._steering.kill(task, target, Author(reason, actor, "rollback"))
             return report
         plan = self._plan(task, RecallMode(mode), target, flags)
         if dry_run:
