@@ -22,6 +22,7 @@ from adapter.core.flags import FlagSource
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
+from adapter.core.submissions import submission_of
 from adapter.core.tombstones import Tombstones
 from adapter.domain.errors import (
     DatabaseUnavailableError,
@@ -33,8 +34,8 @@ from adapter.domain.errors import (
 from adapter.domain.job import LOCAL, Job, SubmitState
 from adapter.domain.json import keepable
 from adapter.domain.routing import Flags
-from adapter.domain.task import DEFAULT_QUEUE, TaskPolicy
-from adapter.executors.base import Executor, Submission
+from adapter.domain.task import TaskPolicy
+from adapter.executors.base import Executor
 from adapter.store import outbox, taking_back
 from adapter.store.jobs import by_ids
 from adapter.store.outbox import Outgoing
@@ -192,7 +193,7 @@ class Dispatcher:
             await self._not_sent(row, timedelta(0))
             return
         try:
-            accepted = await executor.submit(_submission(row, policy, executor))
+            accepted = await executor.submit(submission_of(row, policy, executor))
         except NotSentError as error:
             self._observers.counts["dispatch_not_sent"] += 1
             self._tally.tried(executor.name, row.job.type, arrived=False)
@@ -303,7 +304,7 @@ class Dispatcher:
             found = await self._reader.find(executor, row.job)
             await self._reader.adopt(executor, row.job, found)
             if not found and (row.job.cancel_requested or row.recalled) and row.age <= RESUBMIT_WITHIN:
-                submission = _submission(row, self._rerouter.policy(row.job.type), executor)
+                submission = submission_of(row, self._rerouter.policy(row.job.type), executor)
                 if await self._tombstones.never_arrived(executor, row.job, submission):
                     await self._proven_absent(row)
                     return
@@ -315,29 +316,6 @@ class Dispatcher:
         async with self._database.connection() as conn:
             now = await run(conn, self._database.schema, by_ids([row.job.id]))
         await self._cancel_if_wanted(now.get(row.job.id))
-
-
-def _submission(row: Outgoing, policy: TaskPolicy, executor: Executor) -> Submission:
-    job = row.job
-    delayed = job.due is not None and policy.remote_delay and executor.capabilities.remote_delay
-    return Submission(
-        job_id=job.id,
-        epoch=job.epoch,
-        task=job.type,
-        remote_id=policy.remote_ids.get(executor.name, job.type),
-        data=job.data,
-        tag=job.tag,
-        tags=job.tags,
-        metadata=job.metadata,
-        queue=None if job.queue in {DEFAULT_QUEUE, policy.queue.name} else job.queue,
-        concurrency_key=job.concurrency_key,
-        priority=job.priority,
-        max_attempts=max(1, job.max_attempts - job.attempt),
-        max_duration=job.max_duration,
-        ttl=row.ttl,
-        delay_until=job.due if delayed else None,
-        traceparent=job.extra.get("traceparent"),
-    )
 
 
 def _fields(job: Job) -> dict[str, object]:
