@@ -27,6 +27,19 @@ def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _true_or_false(value: Any) -> Any:
+    """Read exactly four words: a switch that is misread is worse than none."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.strip() not in words:
+        msg = "it is true, false, 1 or 0, and nothing else"
+        raise ValueError(msg)
+    return words[value.strip()]
+
+
+#: What is on or off.
+Flag = Annotated[bool, BeforeValidator(_true_or_false)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
