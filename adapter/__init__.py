@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from adapter.core.hooks import JobEnd
     from adapter.core.planning import JobSpec
     from adapter.core.tasks import Task
+    from adapter.domain.comparison import Comparison, Ignore
     from adapter.domain.errors import (
         AbortJobError,
         AdapterError,
@@ -34,7 +35,9 @@ __all__ = [
     "AdapterError",
     "Batch",
     "BatchItem",
+    "Comparison",
     "DeadLetterFilter",
+    "Ignore",
     "Job",
     "JobCanceledError",
     "JobContext",
@@ -64,7 +67,9 @@ _HOMES = {
     "AdapterError": "adapter.domain.errors",
     "Batch": "adapter.domain.task",
     "BatchItem": "adapter.core.batching",
+    "Comparison": "adapter.domain.comparison",
     "DeadLetterFilter": "adapter.store.dead_letters",
+    "Ignore": "adapter.domain.comparison",
     "Job": "adapter.domain.job",
     "JobCanceledError": "adapter.domain.errors",
     "JobContext": "adapter.core.context",

@@ -246,6 +246,7 @@ class Adapter(ControlsQueues, CutsOver, DeclaresTasks, Assembly):
 
         Raises:
             JobNotFoundError: there is no such job.
+            JobStateError: it is a shadow.
         """
         job = await self.get_job(job_id)
         if job is None:

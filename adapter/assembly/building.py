@@ -17,6 +17,7 @@ from adapter.core.cutover.canaries import CanaryKeeper
 from adapter.core.cutover.failback import Failback
 from adapter.core.cutover.recall import Recaller
 from adapter.core.cutover.rollback import Rollbacks
+from adapter.core.cutover.shadowing import Shadows
 from adapter.core.cutover.status import Overview
 from adapter.core.cutover.steering import Steering
 from adapter.core.cutover.tally import Tally
@@ -81,6 +82,7 @@ _MADE_BY_OPEN = frozenset(
         "rollbacks",
         "router",
         "scheduler",
+        "shadows",
         "steering",
         "watch",
     ]
@@ -197,6 +199,7 @@ class Building(HookPoints[Any, Any], ABC):
         self.router = Router(self._parts, self._flags, self.planner, self.scheduler)
         canaries = CanaryKeeper(self._parts, self.planner, self.scheduler)
         self.failback = Failback(self._parts, self._flags, canaries)
+        self.shadows = Shadows(self._parts, self._flags, self.planner, self.scheduler, self.canceler)
         self.notifier.subscribe(self._heard)
 
     @property

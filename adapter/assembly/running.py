@@ -49,6 +49,7 @@ class Assembly(Building):
                 "maintenance": self.maintenance.loop,
                 "retention": self.retention.loop,
                 "failback": self.failback.loop,
+                "shadows": self.shadows.loop,
             }
             self.recaller.loop.resume()
             for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):

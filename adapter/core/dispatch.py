@@ -196,27 +196,27 @@ class Dispatcher:
             accepted = await executor.submit(submission_of(row, policy, executor))
         except NotSentError as error:
             self._observers.counts["dispatch_not_sent"] += 1
-            self._tally.tried(executor.name, row.job.type, arrived=False)
+            self._tally.tried(executor.name, row.job, arrived=False)
             logger.info("not sent: %s", error, extra=_fields(row.job))
             await self._not_sent(row, backoff(row.tries))
         except ThrottledError as error:
             self._observers.counts["dispatch_throttled"] += 1
-            self._tally.tried(executor.name, row.job.type, arrived=True)
+            self._tally.tried(executor.name, row.job, arrived=True)
             pause = self._pause(error)
             await self._budgets.pause(executor, pause)
             await self._not_sent(row, pause)
         except RejectedError as error:
             self._observers.counts["dispatch_rejected"] += 1
-            self._tally.tried(executor.name, row.job.type, arrived=True)
+            self._tally.tried(executor.name, row.job, arrived=True)
             await self._rejected(executor, row, policy, error)
         except Exception as error:  # noqa: BLE001 - whatever else an executor raises, it may have been taken
             self._observers.counts["dispatch_unknown"] += 1
-            self._tally.tried(executor.name, row.job.type, arrived=False)
+            self._tally.tried(executor.name, row.job, arrived=False)
             logger.warning("unknown outcome: %s", error, extra=_fields(row.job))
             await self._unknown(row, str(error) or type(error).__name__)
         else:
             self._observers.counts["dispatch_accepted"] += 1
-            self._tally.tried(executor.name, row.job.type, arrived=True)
+            self._tally.tried(executor.name, row.job, arrived=True)
             bound = await self._applier.accepted(
                 row.job.id, row.job.epoch, executor.name, accepted.run_id, executor.environment
             )

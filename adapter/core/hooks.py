@@ -19,6 +19,7 @@ from adapter.core.context import JobContext
 from adapter.domain.errors import JobControl, JobFailedError, TaskDefinitionError
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.outcome import Errored, Succeeded, TimedOut, TryOutcome
+from adapter.domain.shadow import is_shadow
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -169,7 +170,8 @@ async def within(
     async with contextlib.AsyncExitStack() as stack:
         for middleware in hooks.middleware:
             await stack.enter_async_context(middleware(context))
-        if context.attempt == 1 and not context.job.extra.get("snoozes"):
+        extra = context.job.extra
+        if context.attempt == 1 and not extra.get("snoozes") and not is_shadow(extra):
             for hook in hooks.on_start:
                 await caller.hook(hook, context, payload, context)
         return await handler()

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from adapter.domain.job import Job
+from adapter.domain.shadow import is_shadow
 
 logger = logging.getLogger("adapter")
 
 
 class Observers:
-    """Callables told of jobs that started or ended here; none of them can hurt the job."""
+    """Callables told of jobs that started or ended here, but of no shadows; none of them can hurt the job."""
 
     def __init__(self) -> None:
         #: Events by name since the process started: ``stale_write``, ``duplicate_event``, ...
@@ -49,6 +50,8 @@ class Observers:
     def _tell(self, observers: list[Callable[[Job], None]], jobs: Sequence[Job]) -> None:
         for observer in observers:
             for job in jobs:
+                if is_shadow(job.extra):
+                    continue
                 try:
                     observer(job)
                 except Exception:

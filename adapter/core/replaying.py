@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from adapter.core.planning import ScheduleOptions
+from adapter.domain.errors import JobStateError
 from adapter.domain.job import Job
+from adapter.domain.shadow import SHADOW_OF, is_shadow
 
 
 def replay_options(job: Job, actor: str) -> ScheduleOptions:
-    """Return the options of a job that replays ``job`` and names it; keys, tag, due time and ttl are not copied."""
+    """Return the options of a job that replays ``job`` and names it; keys, tag, due time and ttl are not copied.
+
+    Raises:
+        JobStateError: it is a shadow.
+    """
+    if is_shadow(job.extra):
+        msg = f"Job {job.id} is a shadow of {job.extra[SHADOW_OF]}: replay that one."
+        raise JobStateError(msg)
     return ScheduleOptions(
         user_id=job.user_id,
         queue=job.queue,

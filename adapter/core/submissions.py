@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapter.domain.shadow import ACKNOWLEDGE, is_only_taken
 from adapter.domain.task import DEFAULT_QUEUE, TaskPolicy
 from adapter.executors.base import Executor, Submission
 from adapter.store.outbox import Outgoing
@@ -15,7 +16,7 @@ def submission_of(row: Outgoing, policy: TaskPolicy, executor: Executor) -> Subm
         job_id=job.id,
         epoch=job.epoch,
         task=job.type,
-        remote_id=policy.remote_ids.get(executor.name, job.type),
+        remote_id=ACKNOWLEDGE if is_only_taken(job.extra) else policy.remote_ids.get(executor.name, job.type),
         data=job.data,
         tag=job.tag,
         tags=job.tags,

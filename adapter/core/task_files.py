@@ -57,6 +57,7 @@ class _Entry(BaseModel):
     keep_failed_for: Duration | None = None
     persistent: bool = False
     idempotent: bool = False
+    pure: bool = False
     enabled: bool = True
     fallback: str | None = None
     safe_executor: str | None = None

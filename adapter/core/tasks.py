@@ -22,6 +22,7 @@ from adapter.core.hooks import (
 )
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.registry import Registry, TaskDefinition
+from adapter.domain.comparison import Comparison
 from adapter.domain.errors import TaskDefinitionError
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.task import DEFAULT_QUEUE, Batch, Isolation, Queue, RetryPolicy, TaskPolicy
@@ -38,7 +39,8 @@ class TaskOptions(TypedDict, total=False):
     when it cannot run at the switch's target. ``on_rejected``: where to go when a remote refuses it.
     ``fallback``: where to go while its executor's circuit is open. ``hash_by``: the unit of percentage
     rollouts. ``remote_delay``: let the remote hold it until due. ``idempotent``: running it twice does no
-    harm. ``keep_for``: how long a finished job stays; ``keep_failed_for``: at least so long, when it ended neither
+    harm. ``pure``: running it has no effects at all, so a shadow may; ``compare``: how its outcome is compared
+    with the job's. ``keep_for``: how long a finished job stays; ``keep_failed_for``: at least so long, when it ended neither
     COMPLETED nor CANCELED. ``retry_on``: only these exceptions are worth another
     attempt; ``abort_on``: these are not. ``max_snoozes``: how often it may be put off without spending an
     attempt (1000); None: without end. ``isolation="process"``: the handler runs in a child process, where it
@@ -59,6 +61,8 @@ class TaskOptions(TypedDict, total=False):
     keep_failed_for: timedelta | None
     persistent: bool
     idempotent: bool
+    pure: bool
+    compare: Comparison
     enabled: bool
     fallback: str | None
     safe_executor: str | None

@@ -22,7 +22,8 @@ from adapter.core.runner import Interruption, run_plain, run_try
 from adapter.core.scheduling import Scheduler
 from adapter.core.worker_options import WorkerOptions
 from adapter.domain.job import Job
-from adapter.domain.outcome import Lease, Returned, Stopped, TryOutcome
+from adapter.domain.outcome import Lease, Returned, Stopped, Succeeded, TryOutcome
+from adapter.domain.shadow import is_only_taken, is_shadow
 from adapter.store.claims import Claimed
 
 _NOT_BEGUN = Returned("the worker has not begun it", unbegun=True)
@@ -168,11 +169,13 @@ class Tries:
             return await run_plain(definition, claimed, current.interruption)
         if job.cancel_requested:
             return Stopped("canceled")
+        if is_only_taken(job.extra):
+            return Succeeded(None)
         self._observers.started(job)
         if job.max_duration is not None:
             context.countdown = self.patience.limit(current, job.max_duration)
         outcome = await run_try(definition, context, current.interruption, self.caller)
-        if definition.hooks is not None and definition.hooks.watches_ends:
+        if definition.hooks is not None and definition.hooks.watches_ends and not is_shadow(job.extra):
             current.end = outcome
             done = Done(job, current.lease, outcome)
             await end_try(done, definition, context, self._registry, self.caller)

@@ -6,10 +6,10 @@ hundred a second. It only ever trips; a person closes the circuit again.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from adapter.domain.job import JobStatus
+from adapter.domain.shares import wilson
 
 #: The share of failures an executor may have, and how sure one must be that it has more.
 BUDGET: Final = 0.02
@@ -32,16 +32,8 @@ SILENT: Final = frozenset({JobStatus.CANCELED, JobStatus.EXPIRED})
 
 
 def wilson_lower(failures: int, outcomes: int, z: float = Z) -> float:
-    """Return the lower end of Wilson's score interval for a share of ``failures`` in ``outcomes``.
-
-    Wilson, E. B. (1927), "Probable inference, the law of succession, and statistical inference".
-    """
-    if outcomes <= 0:
-        return 0.0
-    share, weight = failures / outcomes, z * z / outcomes
-    middle = share + weight / 2
-    spread = z * math.sqrt((share * (1 - share) + weight / 4) / outcomes)
-    return max(0.0, (middle - spread) / (1 + weight))
+    """Return the lower end of Wilson's score interval for a share of ``failures`` in ``outcomes``."""
+    return wilson(failures, outcomes, z)[0]
 
 
 def over_budget(failures: int, outcomes: int) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from adapter.domain.comparison import EXACTLY, Comparison
 from adapter.domain.errors import InvalidArgumentError, TaskDefinitionError
 from adapter.domain.limits import Limits, Rate
 
@@ -143,6 +144,9 @@ class TaskPolicy:
     keep_failed_for: timedelta | None = None
     persistent: bool = False
     idempotent: bool = False
+    #: It has no effects: running it again, elsewhere, changes nothing anywhere.
+    pure: bool = False
+    compare: Comparison = EXACTLY
     enabled: bool = True
     fallback: str | None = None
     safe_executor: str | None = None

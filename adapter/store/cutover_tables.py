@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Interval, MetaData, PrimaryKeyConstraint, Table, Text, Uuid, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    Interval,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
-from adapter.store.columns import BUSY, required, stamp
+from adapter.store.columns import BUSY, GROWING, moment, required, stamp
 
 
 def tables_of_cutover(metadata: MetaData) -> None:
@@ -31,5 +46,46 @@ def tables_of_cutover(metadata: MetaData) -> None:
         # No beat before this counts as missed.
         stamp("counted_from"),
         Column("last_job_id", Uuid),
+        postgresql_with=BUSY,
+    )
+    _shadows(metadata)
+
+
+def _shadows(metadata: MetaData) -> None:
+    Table(
+        "shadows",
+        metadata,
+        required("job_id", Uuid),
+        required("executor", Text),
+        required("shadow_id", Uuid),
+        required("task", Text),
+        required("mode", Text),
+        stamp("made_at"),
+        # None until the copy has ended.
+        Column("verdict", Text),
+        moment("judged_at"),
+        Column("took", Interval),
+        Column("paths", ARRAY(Text)),
+        Column("record_hash", Text),
+        Column("shadow_hash", Text),
+        Column("detail", JSONB),
+        PrimaryKeyConstraint("job_id", "executor"),
+        CheckConstraint(
+            "verdict IN ('equal', 'different', 'taken', 'refused', 'void')", name="shadows_verdict"
+        ),
+        Index("shadows_made", "task", "made_at"),
+        Index("shadows_open", "task", "executor", postgresql_where=text("verdict IS NULL")),
+        postgresql_with=GROWING,
+    )
+    Table(
+        "shadow_progress",
+        metadata,
+        required("task", Text),
+        required("executor", Text),
+        required("flag_version", BigInteger),
+        required("seen_at", DateTime(timezone=True)),
+        required("seen_id", Uuid),
+        required("dropped", BigInteger, server_default=text("0")),
+        PrimaryKeyConstraint("task", "executor"),
         postgresql_with=BUSY,
     )

@@ -19,7 +19,7 @@ _MOST = 100
 #: The first condition is the index's own.
 _WANTED: LiteralString = """
 FROM {s}.worker_jobs_finished f LEFT JOIN {s}.redrives r ON r.job_id = f.id
-WHERE NOT f.success AND f.status <> 'CANCELED'
+WHERE NOT f.success AND f.status <> 'CANCELED' AND NOT COALESCE(f.extra ? 'shadow_of', false)
   AND (%(ids)s::uuid[] IS NULL OR f.id = ANY(%(ids)s::uuid[]))
   AND (%(statuses)s::text[] IS NULL OR f.status = ANY(%(statuses)s::text[]))
   AND (%(tasks)s::text[] IS NULL OR f.type = ANY(%(tasks)s::text[]))

@@ -33,7 +33,7 @@ RETURNING *
 """
 _SALT: LiteralString = """
 SELECT after ->> 'salt' AS salt FROM {s}.flag_changes
-WHERE kind = 'rollout' AND task = %(task)s AND executor = %(executor)s AND after ? 'salt' ORDER BY id DESC LIMIT 1
+WHERE kind = %(kind)s AND task = %(task)s AND executor = %(executor)s AND after ? 'salt' ORDER BY id DESC LIMIT 1
 """
 _NOTE: LiteralString = """
 INSERT INTO {s}.flag_changes (actor, source, kind, task, executor, before, after, reason, version)
@@ -100,7 +100,7 @@ async def change(
 ) -> FlagChange:
     """Set a flag, or clear it with ``value=None``.
 
-    The salt of a rollout is made once per (task, executor) and found again after a clear, unless ``value``
+    The salt of a rollout or shadow is made once per (task, executor) and found again after a clear, unless ``value``
     brings one.
 
     Raises:
@@ -117,7 +117,7 @@ async def change(
                 "Read it again and decide again."
             )
             raise FlagConflictError(msg)
-        if value is not None and kind == "rollout" and "salt" not in value:
+        if value is not None and kind in {"rollout", "shadow"} and "salt" not in value:
             known = before or await _one(conn, schema, _SALT, key)
             value = {**value, "salt": known["salt"] if known else new_salt()}
         return await _put(conn, schema, author, key=key, version=version, before=before, value=value)

@@ -57,6 +57,8 @@ class Change:
                 return f"rollout{to} {share}{', dealt anew' if resalted else ''}"
             case "rollout", _, {"percent": new}:
                 return f"rollout{to} {new:g}%"
+            case "shadow", _, {"percent": share, "detail": {"mode": mode}}:
+                return f"shadow{to} {mode} {share:g}%"
             case "kill", {"executor": old}, {"executor": new} if old != new:
                 return f"kill switch {old} -> {new}"
             case _, _, None if self.before is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class JobFilter:
     """Which jobs a list shows. Several values of one field: any of them; several fields: all of them.
 
-    ``after`` and ``before`` are cursors of a `JobPage`; ``before`` wins.
+    ``shadows``: copies, too. ``after`` and ``before`` are cursors of a `JobPage`; ``before`` wins.
     """
 
     statuses: tuple[JobStatus, ...] = ()
@@ -38,6 +38,7 @@ class JobFilter:
     root_id: UUID | None = None
     created_from: datetime | None = None
     created_to: datetime | None = None
+    shadows: bool = False
     limit: int = 25
     after: str | None = None
     before: str | None = None

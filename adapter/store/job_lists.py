@@ -15,7 +15,9 @@ from sqlalchemy import (
     Text,
     and_,
     cast,
+    not_,
     null,
+    or_,
     select,
     true,
     tuple_,
@@ -24,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from adapter.domain.job import OPEN, TERMINAL, JobStatus, executor_name
+from adapter.domain.shadow import SHADOW_OF
 from adapter.store.cursors import place_of
 from adapter.store.database import Schema
 from adapter.store.insights import JobFilter
@@ -77,6 +80,8 @@ class JobLists:
             value = getattr(wanted, column)
             if value is not None:
                 conditions.append(c[column] == value)
+        if not wanted.shadows:
+            conditions.append(or_(c.extra.is_(None), not_(c.extra.has_key(SHADOW_OF))))
         if wanted.created_from is not None:
             conditions.append(c.created_at >= wanted.created_from)
         if wanted.created_to is not None:

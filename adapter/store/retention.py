@@ -61,6 +61,8 @@ _TRIMS: tuple[LiteralString, ...] = (
          AND NOT EXISTS (SELECT FROM {s}.worker_jobs_finished f WHERE f.id = r.job_id) LIMIT %(limit)s)""",
     """DELETE FROM {s}.concurrency_keys WHERE (queue, key) IN (SELECT queue, key FROM {s}.concurrency_keys
        WHERE free_at <= now() LIMIT %(limit)s) AND free_at <= now()""",
+    """DELETE FROM {s}.shadows WHERE (job_id, executor) IN (SELECT job_id, executor FROM {s}.shadows
+       WHERE made_at < now() - interval '30 days' LIMIT %(limit)s)""",
     """DELETE FROM {s}.packets WHERE path IN (SELECT path FROM {s}.packets
        WHERE created_at < now() - interval '30 days' LIMIT %(limit)s) AND created_at < now() - interval '30 days'""",
     # The jobs of a recall go with it, a part at a time; the last part takes it along.

@@ -150,7 +150,7 @@ def _steering(metadata: MetaData) -> None:
         required("actor", Text),
         stamp("updated_at"),
         PrimaryKeyConstraint("kind", "task", "executor"),
-        CheckConstraint("kind IN ('kill', 'rollout', 'circuit')", name="executor_flags_kind"),
+        CheckConstraint("kind IN ('kill', 'rollout', 'circuit', 'shadow')", name="executor_flags_kind"),
         CheckConstraint("percent BETWEEN 0 AND 100", name="executor_flags_percent"),
         Index("executor_flags_one_kill", "task", unique=True, postgresql_where=text("kind = 'kill'")),
     )

@@ -61,3 +61,38 @@ CREATE TABLE {s}.recall_jobs (
   PRIMARY KEY (recall_id, job_id)
 );
 CREATE INDEX recall_jobs_open ON {s}.recall_jobs (recall_id, next_at) WHERE outcome IS NULL;
+
+-- Shadows: copies of jobs that have ended, with what they came to; and how far each shadow has looked.
+ALTER TABLE {s}.executor_flags DROP CONSTRAINT executor_flags_kind;
+ALTER TABLE {s}.executor_flags ADD CONSTRAINT executor_flags_kind CHECK (kind IN ('kill', 'rollout', 'circuit', 'shadow'));
+CREATE TABLE {s}.shadows (
+  job_id UUID NOT NULL,
+  executor TEXT NOT NULL,
+  shadow_id UUID NOT NULL,
+  task TEXT NOT NULL,
+  mode TEXT NOT NULL,
+  made_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  verdict TEXT,
+  judged_at TIMESTAMP WITH TIME ZONE,
+  took INTERVAL,
+  paths TEXT[],
+  record_hash TEXT,
+  shadow_hash TEXT,
+  detail JSONB,
+  PRIMARY KEY (job_id, executor),
+  CONSTRAINT shadows_verdict CHECK (verdict IN ('equal', 'different', 'taken', 'refused', 'void'))
+)
+ WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX shadows_made ON {s}.shadows (task, made_at);
+CREATE INDEX shadows_open ON {s}.shadows (task, executor) WHERE verdict IS NULL;
+
+CREATE TABLE {s}.shadow_progress (
+  task TEXT NOT NULL,
+  executor TEXT NOT NULL,
+  flag_version BIGINT NOT NULL,
+  seen_at TIMESTAMP WITH TIME ZONE NOT NULL,
+  seen_id UUID NOT NULL,
+  dropped BIGINT DEFAULT 0 NOT NULL,
+  PRIMARY KEY (task, executor)
+)
+ WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);

@@ -1,5 +1,11 @@
 -- Takes 0003_cutover.sql away again, the last first.
 
+DROP TABLE {s}.shadow_progress;
+DROP TABLE {s}.shadows;
+DELETE FROM {s}.executor_flags WHERE kind = 'shadow';
+ALTER TABLE {s}.executor_flags DROP CONSTRAINT executor_flags_kind;
+ALTER TABLE {s}.executor_flags ADD CONSTRAINT executor_flags_kind CHECK (kind IN ('kill', 'rollout', 'circuit'));
+
 UPDATE {s}.worker_jobs_open SET recall_id = NULL, recall_to = NULL WHERE recall_id IS NOT NULL;
 DROP TABLE {s}.recall_jobs;
 DROP TABLE {s}.recalls;

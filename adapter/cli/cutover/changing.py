@@ -26,7 +26,7 @@ Version = Annotated[
 
 def clear(
     ctx: typer.Context,
-    kind: Literal["kill", "rollout", "circuit"],
+    kind: Literal["kill", "rollout", "circuit", "shadow"],
     task: str,
     executor: str,
     reason: str,

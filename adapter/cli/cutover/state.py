@@ -37,7 +37,7 @@ def status(ctx: typer.Context) -> None:
 
 
 def _for_all(found: CutoverStatus, now: datetime) -> list[tuple[Any, ...]]:
-    """Return what holds for tasks that have nothing of their own, and switches of tasks nobody knows."""
+    """Return what holds for tasks that have nothing of their own, switches of tasks nobody knows, and shadows."""
     known = {each.task for each in found.tasks}
     fixed = [
         (each.task, f"{each.executor}", f"kill switch: {each.source}", None, *_NOTHING)
@@ -47,17 +47,19 @@ def _for_all(found: CutoverStatus, now: datetime) -> list[tuple[Any, ...]]:
     turned = [
         (each.task, _aim(each), _KINDS[each.kind], None, *_who(each, now))
         for each in found.flags
-        if each.task not in known
+        if each.task not in known or each.kind == "shadow"
     ]
     return fixed + turned
 
 
-_KINDS = {"kill": "kill switch: runtime", "rollout": "rollout", "circuit": "open circuit"}
+_KINDS = {"kill": "kill switch: runtime", "rollout": "rollout", "circuit": "open circuit", "shadow": "shadow"}
 
 
 def _aim(flag: FlagEntry) -> str:
     if flag.kind == "circuit":
         return f"not {flag.executor}"
+    if flag.kind == "shadow":
+        return f"{flag.percent:g}% copied to {flag.executor}"
     return flag.executor if flag.percent is None else f"{flag.executor} {flag.percent:g}%"
 
 

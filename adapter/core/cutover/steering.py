@@ -15,6 +15,7 @@ from adapter.domain.errors import FlagConflictError, InvalidArgumentError, Unkno
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.limits import Limits
 from adapter.domain.routing import EVERY_TASK, Flags, Route, Step, can_run, check_unit, kill_switch
+from adapter.domain.shadow import ShadowMode, ShadowTerms
 from adapter.domain.task import TaskPolicy
 from adapter.store import flag_changes, flag_entries, open_jobs
 from adapter.store.flag_changes import Author, FlagChange
@@ -160,6 +161,29 @@ class Steering:
             raise InvalidArgumentError(msg)
         self._check_task(task)
         return await self._change("circuit", task, executor, {}, author=author, expected=expected)
+
+    async def shadow(
+        self, task: str, at: str, terms: ShadowTerms, author: Author, expected: int | None = None
+    ) -> FlagChange:
+        """Copy a share of a task's ended jobs to an executor, where the copies are only looked at.
+
+        Raises:
+            InvalidArgumentError: the task cannot run there, or must not run twice.
+        """
+        at = self._known(at)
+        policy = self._registry.get(task).policy
+        if not can_run(policy, at, await self.current()):
+            msg = f"Task {task!r} cannot run at {at!r}: nothing in the registry or among the workers says so."
+            raise InvalidArgumentError(msg)
+        if terms.mode is ShadowMode.EXECUTE and not policy.pure:
+            msg = f"Task {task!r} would have its effects twice. Only a task declared pure=True is executed as a shadow."
+            raise InvalidArgumentError(msg)
+        if terms.mode is ShadowMode.EXECUTE and at == LOCAL and policy.batch is not None:
+            msg = f"Task {task!r} has a batch handler, which would take copies and jobs in one call. Use mode='enqueue'."
+            raise InvalidArgumentError(msg)
+        detail = {"mode": terms.mode.value, "most_open": terms.most_open}
+        value = {"percent": terms.percent, "detail": detail}
+        return await self._change("shadow", task, at, value, author=author, expected=expected)
 
     async def clear(
         self, kind: str, task: str, executor: str, author: Author, expected: int | None = None

@@ -90,7 +90,7 @@ class SteersJobs:
 
     async def clear_flag(
         self,
-        kind: Literal["kill", "rollout", "circuit"],
+        kind: Literal["kill", "rollout", "circuit", "shadow"],
         task: str,
         *,
         executor: str = "",

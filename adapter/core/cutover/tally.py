@@ -6,23 +6,29 @@ from collections import defaultdict
 
 from adapter.domain.failback import IN_A_ROW, OWN_FAILURES, SILENT, WINDOW
 from adapter.domain.job import LOCAL, Job
+from adapter.domain.shadow import is_shadow
 from adapter.store.executor_health import BAD, GOOD
 
 
 class Tally:
-    """Outcomes and tries by (executor, task), in order. What a killed process had not written is lost."""
+    """Outcomes and tries by (executor, task), in order, shadows left out. What a killed process had not written is lost."""
 
     def __init__(self) -> None:
         self._outcomes: defaultdict[tuple[str, str], str] = defaultdict(str)
         self._tries: defaultdict[tuple[str, str], str] = defaultdict(str)
 
-    def tried(self, executor: str, task: str, *, arrived: bool) -> None:
+    def tried(self, executor: str, job: Job, *, arrived: bool) -> None:
         """Note a submit: it was answered, or it did not arrive or may not have."""
-        self._tries[executor, task] = (self._tries[executor, task] + (GOOD if arrived else BAD))[-IN_A_ROW:]
+        if is_shadow(job.extra):
+            return
+        pair = executor, job.type
+        self._tries[pair] = (self._tries[pair] + (GOOD if arrived else BAD))[-IN_A_ROW:]
 
     def ended(self, job: Job) -> None:
         """Note the end of a job's run at a remote."""
         if job.executor in {None, LOCAL} or job.remote_run_id is None or job.status in SILENT:
+            return
+        if is_shadow(job.extra):
             return
         pair = str(job.executor), job.type
         self._outcomes[pair] = (self._outcomes[pair] + (BAD if job.status in OWN_FAILURES else GOOD))[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adapter.web.cutover.comparing import ComparingRoutes
 from adapter.web.cutover.context import CutoverContext
 from adapter.web.cutover.looking import LookingRoutes
 from adapter.web.cutover.steering import SteeringRoutes
@@ -18,5 +19,5 @@ if TYPE_CHECKING:
 def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
     """Return the route table; each group is one part of a cutover."""
     context = CutoverContext(adapter, keyring)
-    groups = (LookingRoutes(context), SteeringRoutes(context))
+    groups = (LookingRoutes(context), SteeringRoutes(context), ComparingRoutes(context))
     return [route for group in groups for route in group.routes]

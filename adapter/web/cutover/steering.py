@@ -81,9 +81,9 @@ class SteeringRoutes:
                 reason=body.reason,
                 actor=principal.actor,
                 source=SOURCE,
-                expected_version=_expected(request, body),
+                expected_version=expected_version(request, body),
             )
-        return _changed(made)
+        return changed(made)
 
     async def rollout(self, request: Request) -> Response:
         """Send a share of a task's new jobs to an executor."""
@@ -101,9 +101,9 @@ class SteeringRoutes:
                 reason=body.reason,
                 actor=principal.actor,
                 source=SOURCE,
-                expected_version=_expected(request, body),
+                expected_version=expected_version(request, body),
             )
-        return _changed(made)
+        return changed(made)
 
     async def resalt(self, request: Request) -> Response:
         """Deal the jobs of a rollout anew."""
@@ -115,9 +115,9 @@ class SteeringRoutes:
             reason=body.reason,
             actor=principal.actor,
             source=SOURCE,
-            expected_version=_expected(request, body),
+            expected_version=expected_version(request, body),
         )
-        return _changed(made)
+        return changed(made)
 
     async def unkill(self, request: Request) -> Response:
         """Take a runtime kill switch away."""
@@ -138,9 +138,9 @@ class SteeringRoutes:
                 reason=body.reason,
                 actor=principal.actor,
                 source=SOURCE,
-                expected_version=_expected(request, body),
+                expected_version=expected_version(request, body),
             )
-        return _changed(made)
+        return changed(made)
 
     async def resume(self, request: Request) -> Response:
         """Close an open circuit."""
@@ -157,7 +157,7 @@ class SteeringRoutes:
             made = await self._context.adapter.revert_change(
                 int(number), reason=body.reason, actor=principal.actor, source=SOURCE
             )
-        return _changed(made)
+        return changed(made)
 
     async def _clear(self, request: Request, kind: _Kind) -> Response:
         principal = self._context.changer(request)
@@ -170,14 +170,15 @@ class SteeringRoutes:
             reason=query.reason,
             actor=principal.actor,
             source=SOURCE,
-            expected_version=_expected(request, query),
+            expected_version=expected_version(request, query),
         )
         if made is None:
             raise ApiError(404, f"There is no such {kind} flag.", code="flag_not_found")
-        return _changed(made)
+        return changed(made)
 
 
-def _expected(request: Request, body: ChangeBody) -> int | None:
+def expected_version(request: Request, body: ChangeBody) -> int | None:
+    """Return the version the flag must still have, from ``If-Match`` or the body."""
     match = request.headers.get("if-match")
     if match is None:
         return body.expected_version
@@ -187,5 +188,6 @@ def _expected(request: Request, body: ChangeBody) -> int | None:
     return int(version)
 
 
-def _changed(made: FlagChange) -> Response:
+def changed(made: FlagChange) -> Response:
+    """Answer a change, with the version that guards the next."""
     return answer(made, headers={"etag": f'"{made.version}"'})
