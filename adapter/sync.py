@@ -217,3 +217,4 @@ class SyncAdapter:
     revert_change = _waiting(CutsOver.revert_change)
     executor_health = _waiting(CutsOver.executor_health)
     open_circuit = _waiting(CutsOver.open_circuit)
+    shadow = _waiting(CutsOver.shadow)

@@ -23,9 +23,10 @@ def same(first: Any, second: Any) -> bool:
     return first["n"] == second["n"]
 
 
-def tasks(adapter: Adapter) -> None:
-    calls: list[Any] = []
-    adapter.__dict__["calls"] = calls
+def tasks(adapter: Adapter, calls: list[Any]) -> None:
+    def told(payload: Any, ctx: JobContext, result: Any) -> None:
+        del payload, ctx, result
+        calls.append("hook")
 
     @adapter.task(
         "pure",
@@ -40,9 +41,7 @@ def tasks(adapter: Adapter) -> None:
             raise ValueError(payload)
         return payload
 
-    @adapter.task(
-        "effects", remote_id={"trigger": "effects-there"}, on_success=lambda *_: calls.append("hook")
-    )
+    @adapter.task("effects", remote_id={"trigger": "effects-there"}, on_success=told)
     async def effects(payload: Any) -> Any:
         calls.append(payload)
         return payload
@@ -62,13 +61,15 @@ def tasks(adapter: Adapter) -> None:
 
 
 @pytest.fixture
-async def rig(database_url: str) -> AsyncGenerator[Rig]:
-    async with rigged(database_url, tasks) as made:
+def calls() -> list[Any]:
+    """What handlers and hooks were called with."""
+    return []
+
+
+@pytest.fixture
+async def rig(database_url: str, calls: list[Any]) -> AsyncGenerator[Rig]:
+    async with rigged(database_url, lambda adapter: tasks(adapter, calls)) as made:
         yield made
-
-
-def calls(rig: Rig) -> list[Any]:
-    return rig.adapter.__dict__["calls"]
 
 
 async def turn_on(rig: Rig, task: str, mode: Any, at: str, **options: Any) -> None:
@@ -110,7 +111,7 @@ async def begin(rig: Rig) -> None:
     )
 
 
-async def test_what_ran_there_runs_here_too_and_is_equal(rig: Rig) -> None:
+async def test_what_ran_there_runs_here_too_and_is_equal(rig: Rig, calls: list[Any]) -> None:
     await turn_on(rig, "pure", "execute", "local")
     job = await done_there(rig, "pure", {"a": 1, "at": 5}, {"a": 1.0, "at": 7})
     assert await look(rig) == 1
@@ -124,7 +125,7 @@ async def test_what_ran_there_runs_here_too_and_is_equal(rig: Rig) -> None:
     )
     assert row["extra"]["shadow_of"] == str(job)
     assert await rig.work() == 1
-    assert calls(rig) == [{"a": 1, "at": 5}]
+    assert calls == [{"a": 1, "at": 5}]
     assert await look(rig) == 1
     found = (await shadows(rig))[0]
     assert (found["verdict"], found["paths"], found["detail"]) == ("equal", None, None)
@@ -155,7 +156,9 @@ async def test_what_ran_here_runs_there_too_and_differs_without_a_word_of_the_pa
 
 
 @pytest.mark.parametrize("at", ["local", "trigger"])
-async def test_a_copy_that_is_only_taken_goes_the_whole_way_and_calls_no_handler(rig: Rig, at: str) -> None:
+async def test_a_copy_that_is_only_taken_goes_the_whole_way_and_calls_no_handler(
+    rig: Rig, calls: list[Any], at: str
+) -> None:
     await turn_on(rig, "effects", "enqueue", at)
     if at == "trigger":
         await rig.adapter.schedule_job("effects", 1)
@@ -180,7 +183,7 @@ async def test_a_copy_that_is_only_taken_goes_the_whole_way_and_calls_no_handler
         rig.fake.complete(sent.id, output=None)
         await rig.adapter.reconcile()
     assert await rig.status(copy) == "COMPLETED"
-    assert calls(rig) == before
+    assert calls == before
     await look(rig)
     assert [each["verdict"] for each in await shadows(rig)] == ["taken"]
 
@@ -313,6 +316,7 @@ async def test_effects_are_never_had_twice(rig: Rig) -> None:
     wrong: Any = "some"
     with pytest.raises(InvalidArgumentError, match="off, enqueue or execute"):
         await rig.adapter.shadow("pure", mode=wrong, at="local", reason=REASON)
+    options: Any
     for options in ({"percent": 101}, {"most_open": 0}):
         with pytest.raises(InvalidArgumentError, match=" must be from "):
             await rig.adapter.shadow("pure", mode="enqueue", at="local", reason=REASON, **options)
@@ -369,7 +373,7 @@ async def test_two_processes_make_one_copy_of_a_job(rig: Rig, database_url: str)
     await turn_on(rig, "there", "execute", "trigger")
     await rig.adapter.schedule_job("there", 1)
     await rig.work()
-    async with rigged(database_url, tasks) as other:
+    async with rigged(database_url, lambda adapter: tasks(adapter, [])) as other:
         async with rig.adapter.database.transaction() as conn:
             held = "SELECT FROM {s}.shadow_progress FOR UPDATE"
             await begin(rig)
