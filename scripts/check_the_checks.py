@@ -55,6 +55,7 @@ OUTBOX, REPORTS, ENDINGS = "adapter/store/outbox.py", "adapter/store/reports.py"
 RESCUING, LIVENESS = "adapter/store/rescuing.py", "adapter/store/liveness.py"
 JUDGING, JUDGE = "adapter/core/judge.py", "tests/unit/test_judge.py"
 LIMITED, LIMITS = "adapter/store/limited_claims.py", "tests/store/test_limits.py"
+SHADOWING, SHADOW = "adapter/core/cutover/shadowing.py", "tests/cutover/test_shadow.py"
 TRY_KEY = "WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s"
 BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
@@ -652,6 +653,49 @@ GUARDS = [
         "said = self._said = self._said or (error, result)",
         "said = self._said = (error, result)",
         "tests/core/test_batching.py::test_each_job_has_an_outcome_of_its_own",
+    ),
+    Guard(
+        "no shadow executes what has effects",
+        SHADOWING,
+        " and (policy.pure or shadow.mode is ShadowMode.ENQUEUE)",
+        "",
+        f"{SHADOW}::test_effects_are_never_had_twice",
+    ),
+    Guard(
+        "a shadow that is only taken reaches no handler here",
+        "adapter/core/tries.py",
+        "if is_only_taken(job.extra):",
+        "if False:",
+        f"{SHADOW}::test_a_copy_that_is_only_taken_goes_the_whole_way_and_calls_no_handler",
+    ),
+    Guard(
+        "a shadow that is only taken goes to another task there",
+        "adapter/core/submissions.py",
+        "ACKNOWLEDGE if is_only_taken(job.extra) else ",
+        "",
+        f"{SHADOW}::test_a_copy_that_is_only_taken_goes_the_whole_way_and_calls_no_handler",
+    ),
+    Guard(
+        "so many shadows are open and no more",
+        SHADOWING,
+        "sampled[: max(0, shadow.most_open - progress.open)]",
+        "sampled",
+        f"{SHADOW}::test_more_than_may_be_open_are_dropped_and_counted",
+    ),
+    Guard(
+        "shadows say nothing of an executor's health",
+        "adapter/core/cutover/tally.py",
+        "if is_shadow(job.extra):",
+        "if False:",
+        f"{SHADOW}::test_copies_do_not_count_in_failback_and_hooks_and_observers_do_not_hear_of_them",
+        every=True,
+    ),
+    Guard(
+        "a shadow has no shadow",
+        "adapter/store/shadows.py",
+        " AND NOT COALESCE(extra ? 'shadow_of', false)",
+        "",
+        f"{SHADOW}::test_only_jobs_that_ran_elsewhere_since_it_was_switched_on_are_copied",
     ),
 ]
 
