@@ -11,6 +11,7 @@ from adapter.cli import storage_checks
 from adapter.cli.output import brief
 from adapter.cli.verdicts import Check, Verdict
 from adapter.domain.errors import AdapterError
+from adapter.domain.routing import Flags
 from adapter.store import diagnosis, migrate
 from adapter.store.database import Connection, DatabaseConfig, Schema
 
@@ -150,6 +151,8 @@ class Doctor:
         async with self._adapter as adapter:
             flags = await adapter.steering.current()
             findings = adapter.steering.boot_findings(flags)
+            if self._knows_tasks:
+                self._beforehand(flags)
         if not findings:
             self._pass("kill switches", "every one has a meaning")
         for finding in findings:
@@ -160,6 +163,14 @@ class Doctor:
                 self._warn("kill switches", finding, "No --app was given: its tasks are not known here.")
             else:
                 self._warn("kill switches", finding)
+
+    def _beforehand(self, flags: Flags) -> None:
+        """Say what a switch of all tasks would do: nobody should learn it during an incident."""
+        for name in ("local", *self._adapter.executors.names):
+            waits, stays = self._adapter.steering.beforehand(name, flags)
+            said = [f"{', '.join(waits)} would wait"] if waits else []
+            said += [f"{', '.join(stays)} would stay"] if stays else []
+            self._pass(f"kill '*' --to {name}", "; ".join(said) or "every task can run there")
 
     async def _backlog(self, conn: Connection, schema: Schema) -> None:
         found = await diagnosis.backlog(conn, schema)

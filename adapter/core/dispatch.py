@@ -126,7 +126,7 @@ class Dispatcher:
     async def run_once(self, only: Sequence[UUID] | None = None, limit: int = 100) -> int:
         """Try what is ready to be tried, or of that only some jobs; returns how many tries were made."""
         flags = await self._current_flags()
-        held = await self._rerouter.run_once(flags)
+        held = await self._rerouter.run_once(flags, stranded_too=only is None)
         tried = 0
         for name in self._executors.names:
             executor = self._executors.by_name[name]

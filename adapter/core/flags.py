@@ -40,7 +40,7 @@ class FlagSource:
         self._clock = clock
         self._environment = environment
         self._file = file
-        self._file_seen: tuple[float, int] | None = None
+        self._file_seen: tuple[int, int, int] | None = None
         self._file_given: dict[str, str] = {}
         self._snapshot: Flags | None = None
         self._read_at = 0.0
@@ -143,9 +143,9 @@ class FlagSource:
         )
 
 
-def _stamp(file: Path) -> tuple[float, int] | None:
+def _stamp(file: Path) -> tuple[int, int, int] | None:
     try:
         seen = file.stat()
     except OSError:
         return None
-    return seen.st_mtime, seen.st_size
+    return seen.st_mtime_ns, seen.st_size, seen.st_ino

@@ -7,9 +7,26 @@ from typing import LiteralString
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.outbox import REROUTE_PICKED, REROUTED
 
-_STRANDED: LiteralString = """
-SELECT DISTINCT executor, type FROM {s}.worker_jobs_open WHERE status = 'WAITING' AND waiting_for = 'executor'
+_WHERE: LiteralString = "status = 'WAITING' AND waiting_for = 'executor'"
+
+#: From pair to pair, one probe each: during an incident there can be millions of rows behind a few pairs.
+_STRANDED: LiteralString = (
+    """
+WITH RECURSIVE pair(executor, type) AS (
+  (SELECT executor, type FROM {s}.worker_jobs_open WHERE """
+    + _WHERE
+    + """ ORDER BY executor, type LIMIT 1)
+  UNION ALL
+  SELECT next.executor, next.type FROM pair CROSS JOIN LATERAL (
+    SELECT executor, type FROM {s}.worker_jobs_open
+    WHERE """
+    + _WHERE
+    + """ AND (executor, type) > (pair.executor, pair.type)
+    ORDER BY executor, type LIMIT 1) AS next
+)
+SELECT executor, type FROM pair
 """
+)
 
 _ADMIT: LiteralString = """
 UPDATE {s}.worker_jobs_open SET status = 'PENDING', waiting_for = NULL, next_try_at = now(), updated_at = now()

@@ -163,6 +163,8 @@ def _jobs(metadata: MetaData) -> None:
         c.deadline,
         postgresql_where=text("status = 'EXECUTING' AND executor = 'local' AND deadline IS NOT NULL"),
     )
+    stranded = text("status = 'WAITING' AND waiting_for = 'executor'")
+    Index("worker_jobs_open_stranded", c.executor, c.type, postgresql_where=stranded)
     Index("worker_jobs_open_waiting", c.waiting_for, c.type, postgresql_where=text("status = 'WAITING'"))
     Index(
         "worker_jobs_open_dispatch",

@@ -96,3 +96,7 @@ CREATE TABLE {s}.shadow_progress (
   PRIMARY KEY (task, executor)
 )
  WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+
+-- Jobs that wait for an executor that can run them, by where they wait.
+CREATE INDEX worker_jobs_open_stranded ON {s}.worker_jobs_open (executor, type)
+WHERE status = 'WAITING' AND waiting_for = 'executor';

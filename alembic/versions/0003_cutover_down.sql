@@ -1,5 +1,7 @@
 -- Takes 0003_cutover.sql away again, the last first.
 
+DROP INDEX {s}.worker_jobs_open_stranded;
+
 DROP TABLE {s}.shadow_progress;
 DROP TABLE {s}.shadows;
 DELETE FROM {s}.executor_flags WHERE kind = 'shadow';

@@ -7,6 +7,7 @@ import pytest
 
 from adapter import Adapter, JobStatus
 from adapter.core.worker import Worker
+from adapter.domain.errors import UnknownExecutorError
 from tests.rig import Rig, rigged, usual_tasks
 
 
@@ -121,3 +122,25 @@ async def test_a_job_that_an_older_worker_puts_down_is_taken_up_within_seconds(
     new.look_again()
     assert await new.run_once() == 1
     assert await rig.status(job.id) == "COMPLETED"
+
+
+async def test_a_global_switch_stops_no_boot_though_executors_are_missing(database_url: str) -> None:
+    def declare(adapter: Adapter) -> None:
+        usual_tasks(adapter)
+        adapter.remote_task("keeps", executor="trigger", on_kill="keep")
+
+    with pytest.raises(UnknownExecutorError):
+        async with rigged(database_url, declare, executors=[]):
+            pass
+    async with rigged(database_url, declare, executors=[], kill_switches={"*": "local"}) as rig:
+        waits = await rig.adapter.schedule_job("remote")
+        stays = await rig.adapter.schedule_job("keeps")
+        assert await shown(rig, waits.id) == ("local", "WAITING", "executor", 1)
+        assert await shown(rig, stays.id) == ("trigger", "PENDING", None, 1)
+        flags = await rig.adapter.flags()
+        assert rig.adapter.steering.beforehand("local", flags) == (["idempotent", "remote"], ["keeps"])
+        assert rig.adapter.steering.boot_findings(flags) == [
+            "kill switch: environment, all tasks: idempotent cannot run at local; its jobs wait for local",
+            "kill switch: environment, all tasks: keeps cannot run at local; its jobs stay where they are",
+            "kill switch: environment, all tasks: remote cannot run at local; its jobs wait for local",
+        ]

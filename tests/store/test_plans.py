@@ -18,6 +18,7 @@ from adapter.store import (
     outbox,
     remote_runs,
     rescuing,
+    stranded,
     unrouted,
     upkeep,
 )
@@ -180,6 +181,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "next due": (upkeep._NEXT_DUE, {}, {"worker_jobs_open_due"}),
     "expire": (upkeep._EXPIRE, {"limit": 500}, {"worker_jobs_open_expiry"}),
     "admit": (upkeep._ADMIT, {"tasks": ["task1"], "limit": 1000}, {"worker_jobs_open_waiting"}),
+    "stranded": (stranded._STRANDED, {}, {"worker_jobs_open_stranded"}),
     "dispatch claim": (
         outbox._CLAIM,
         {

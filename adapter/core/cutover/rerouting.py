@@ -28,12 +28,16 @@ class Rerouter:
         #: (executor, task) that cannot be handed out here, which has been said.
         self._nameless: set[tuple[str, str]] = set()
 
-    async def run_once(self, flags: Flags) -> dict[str, list[str]]:
-        """Move what a kill switch takes away before any try left; returns tasks to hold, per executor."""
+    async def run_once(self, flags: Flags, *, stranded_too: bool) -> dict[str, list[str]]:
+        """Move what a kill switch takes away before any try left; returns tasks to hold, per executor.
+
+        ``stranded_too``: also see to jobs that wait for an executor that can run them.
+        """
         held: dict[str, list[str]] = {}
         async with self._database.connection() as conn:
-            for executor, task in await stranded.stranded_types(conn, self._database.schema):
-                await self._unstrand(conn, executor, task, flags)
+            if stranded_too:
+                for executor, task in await stranded.stranded_types(conn, self._database.schema):
+                    await self._unstrand(conn, executor, task, flags)
             for executor, task in await outbox.undispatched_types(conn, self._database.schema):
                 # One pass may not reach every row: none of the others may leave meanwhile.
                 if await self._see_to(conn, executor, task, flags):

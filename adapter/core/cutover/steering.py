@@ -280,3 +280,9 @@ class Steering:
                 fate = "stay where they are" if definition.policy.on_kill == "keep" else f"wait for {kill[0]}"
                 findings.append(f"{kill[1]}: {definition.id} cannot run at {kill[0]}; its jobs {fate}")
         return findings
+
+    def beforehand(self, to: str, flags: Flags) -> tuple[list[str], list[str]]:
+        """Return the tasks whose jobs a switch of all tasks to ``to`` would keep waiting, and would leave alone."""
+        cannot = [each.policy for each in self._registry if not can_run(each.policy, to, flags)]
+        kept = [each.id for each in cannot if each.on_kill == "keep"]
+        return [each.id for each in cannot if each.id not in kept], kept
