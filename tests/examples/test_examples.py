@@ -113,7 +113,7 @@ def test_the_tests_of_the_shop_pass() -> None:
 
 
 def test_every_example_is_run_here_or_has_tests_of_its_own() -> None:
-    ours = {"quickstart.py", "in_starlette", "in_flask_style", "tested_shop", "document_jobs"}
+    ours = {"quickstart.py", "in_starlette", "in_flask_style", "tested_shop", "document_jobs", "cutover"}
     elsewhere = {"demo", "trigger_dev"}  # tests/demo or tests/cli, and tests/interop
     there = {each.name for each in EXAMPLES.iterdir() if not each.name.startswith((".", "__"))}
     assert there - elsewhere == ours
