@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from adapter.core.planning import JobSpec
     from adapter.core.tasks import Task
     from adapter.domain.comparison import Comparison, Ignore
+    from adapter.domain.cron import Cron
     from adapter.domain.errors import (
         AbortJobError,
         AdapterError,
@@ -36,6 +37,7 @@ __all__ = [
     "Batch",
     "BatchItem",
     "Comparison",
+    "Cron",
     "DeadLetterFilter",
     "Ignore",
     "Job",
@@ -68,6 +70,7 @@ _HOMES = {
     "Batch": "adapter.domain.task",
     "BatchItem": "adapter.core.batching",
     "Comparison": "adapter.domain.comparison",
+    "Cron": "adapter.domain.cron",
     "DeadLetterFilter": "adapter.store.dead_letters",
     "Ignore": "adapter.domain.comparison",
     "Job": "adapter.domain.job",

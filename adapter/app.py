@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from uuid import UUID
 
 from adapter.assembly import Assembly
+from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
 from adapter.core.dead_letters import RedriveOptions, RedriveReport
 from adapter.core.declaring import DeclaresTasks
@@ -56,7 +57,7 @@ SAME: Any = object()
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
-class Adapter(ControlsQueues, CutsOver, DeclaresTasks, Assembly):
+class Adapter(ControlsQueues, CutsOver, KeepsSchedules, DeclaresTasks, Assembly):
     """One application's jobs: its tasks, its database, its executors.
 
     Making one does no I/O and touches no globals; two can live in one process. It is opened once

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
+from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.domain.errors import InvalidArgumentError, NotOpenError
@@ -218,3 +219,13 @@ class SyncAdapter:
     executor_health = _waiting(CutsOver.executor_health)
     open_circuit = _waiting(CutsOver.open_circuit)
     shadow = _waiting(CutsOver.shadow)
+
+    # ---- schedules -------------------------------------------------------------------------------
+
+    schedule_cron = _waiting(KeepsSchedules.schedule_cron)
+    list_schedules = _waiting(KeepsSchedules.list_schedules)
+    get_schedule = _waiting(KeepsSchedules.get_schedule)
+    next_ticks = _waiting(KeepsSchedules.next_ticks)
+    pause_schedule = _waiting(KeepsSchedules.pause_schedule)
+    resume_schedule = _waiting(KeepsSchedules.resume_schedule)
+    cancel_schedule = _waiting(KeepsSchedules.cancel_schedule)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
+from adapter.core.cron.firing import Firing
 from adapter.core.cutover.canaries import CanaryKeeper
 from adapter.core.cutover.failback import Failback
 from adapter.core.cutover.recall import Recaller
@@ -68,6 +69,7 @@ _MADE_BY_OPEN = frozenset(
         "dispatcher",
         "failback",
         "fence",
+        "firing",
         "inbox",
         "insights",
         "letters",
@@ -195,6 +197,7 @@ class Building(HookPoints[Any, Any], ABC):
         self.maintenance = Maintenance(self._parts, lease, self.canceler)
         self.retention = Retention(self._parts)
         self.letters = DeadLetters(self._parts, self.planner, self.scheduler)
+        self.firing = Firing(self._parts, self.planner, self.scheduler, self.settings.cron_timezone)
         self.watch = Watch(self.database, self.clock)
         self.router = Router(self._parts, self._flags, self.planner, self.scheduler)
         canaries = CanaryKeeper(self._parts, self.planner, self.scheduler)

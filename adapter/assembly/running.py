@@ -50,6 +50,7 @@ class Assembly(Building):
                 "retention": self.retention.loop,
                 "failback": self.failback.loop,
                 "shadows": self.shadows.loop,
+                "cron": self.firing.loop,
             }
             self.recaller.loop.resume()
             for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):
@@ -119,6 +120,7 @@ class Assembly(Building):
         self.inbox.loop.heard(topics)
         self.router.loop.heard(topics)
         self.recaller.loop.heard(topics)
+        self.firing.loop.heard(topics)
         self.watch.heard(topics)
         for worker in self._workers:
             worker.heard(topics)

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from adapter.cli import (
+    cron,
     cutover,
     db,
     dead,
@@ -123,6 +124,7 @@ app.add_typer(jobs.app, name="jobs", rich_help_panel="Look and steer")
 app.add_typer(dead.app, name="dead", rich_help_panel="Look and steer")
 app.add_typer(tasks.app, name="tasks", rich_help_panel="Look and steer")
 app.add_typer(cutover.app, name="cutover", rich_help_panel="Look and steer")
+app.add_typer(cron.app, name="cron", rich_help_panel="Look and steer")
 app.add_typer(queues.app, name="queues", rich_help_panel="Look and steer")
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel="Look and steer")
 app.add_typer(db.app, name="db", rich_help_panel="Operate")

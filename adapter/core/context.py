@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack, overload
 from uuid import UUID
 
@@ -16,8 +16,6 @@ from adapter.domain.identity import run_id_of
 from adapter.domain.job import LOCAL, Job
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from adapter.core.countdown import Countdown
     from adapter.core.families import Family
     from adapter.core.handle import JobHandle
@@ -100,6 +98,12 @@ class JobContext:
         duration = self.job.max_duration
         waited = timedelta(seconds=self._waited_s)
         return None if duration is None else self.job.updated_at + duration + waited
+
+    @property
+    def tick(self) -> datetime | None:
+        """The time by the clock at which its schedule fired, in UTC; None for a job of no schedule."""
+        tick = self.job.extra.get("tick")
+        return None if tick is None else datetime.fromisoformat(tick)
 
     # ---- progress --------------------------------------------------------------------------------
 

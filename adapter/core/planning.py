@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypedDict, get_args
+from uuid import UUID
 
 from pydantic_core import from_json
 from uuid_utils.compat import uuid7
@@ -51,6 +52,7 @@ class ScheduleOptions(TypedDict, total=False):
     context: Mapping[str, Any] | None
     extra: Mapping[str, Any] | None
     detached: bool
+    schedule_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,7 @@ def _terms(
         remove_at=remove_at,
         parent_id=parent.id if parent else None,
         root_id=parent.root_id or parent.id if parent else None,
+        schedule_id=options.get("schedule_id"),
         extra=extra,
     )
 

@@ -13,8 +13,9 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from adapter.core.registry import TaskDefinition, problems_of
 from adapter.core.tasks import TaskOptions, policy_of
+from adapter.domain.cron import Cron
 from adapter.domain.durations import parse_duration
-from adapter.domain.errors import InvalidArgumentError, TaskDefinitionError
+from adapter.domain.errors import InvalidArgumentError, InvalidCronError, TaskDefinitionError
 from adapter.domain.job import LOCAL
 from adapter.domain.task import DEFAULT_QUEUE, Queue, RetryPolicy
 
@@ -66,15 +67,19 @@ class _Entry(BaseModel):
     hash_by: str = "tag"
     remote_delay: bool = False
     max_snoozes: int | None = 1000
+    cron: str | None = None
+    cron_timezone: str | None = None
 
     def options(self) -> TaskOptions:
         """Return what a declaration in Python would say."""
-        left_out = {"id", "trigger_task_id"}
+        left_out = {"id", "trigger_task_id", "cron", "cron_timezone"}
         given: dict[str, Any] = {
             name: getattr(self, name) for name in self.model_fields_set if name not in left_out
         }
         remote = {"trigger": self.trigger_task_id} if self.trigger_task_id else {}
         given |= {"executor": self.executor, "remote_id": {**remote, **self.remote_id}}
+        if self.cron is not None:
+            given["cron"] = Cron(self.cron, self.cron_timezone)
         return cast("TaskOptions", given)
 
 
@@ -96,7 +101,7 @@ def definitions_of_file(
         task = entry.id or name
         try:
             policy = policy_of(task, runs_locally=task in handlers, options=entry.options())
-        except TaskDefinitionError as error:
+        except (TaskDefinitionError, InvalidCronError) as error:
             raise TaskDefinitionError(f"{path}: {name}: {error}") from None
         yield TaskDefinition(policy, handlers.get(task))
 

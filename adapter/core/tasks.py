@@ -23,6 +23,7 @@ from adapter.core.hooks import (
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.registry import Registry, TaskDefinition
 from adapter.domain.comparison import Comparison
+from adapter.domain.cron import Cron
 from adapter.domain.errors import TaskDefinitionError
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.task import DEFAULT_QUEUE, Batch, Isolation, Queue, RetryPolicy, TaskPolicy
@@ -45,7 +46,8 @@ class TaskOptions(TypedDict, total=False):
     attempt; ``abort_on``: these are not. ``max_snoozes``: how often it may be put off without spending an
     attempt (1000); None: without end. ``isolation="process"``: the handler runs in a child process, where it
     may compute or crash. ``start_fence={"trigger": "*"}``: its code there asks the adapter before it begins, in
-    every version that can still start; or from which version on. ``on_start`` and so on, ``catch_error``, ``middleware``: see
+    every version that can still start; or from which version on. ``cron``: when it is scheduled by itself, with no payload: a `Cron`, or an expression in the zone of
+    ``JOBS_CRON_TZ``. ``on_start`` and so on, ``catch_error``, ``middleware``: see
     `HookPoints`, whose decorators `Task` has as well.
     """
 
@@ -75,6 +77,7 @@ class TaskOptions(TypedDict, total=False):
     abort_on: tuple[type[BaseException], ...]
     isolation: Isolation | None
     start_fence: Mapping[str, str]
+    cron: Cron | str | None
     middleware: Middleware
     on_start: StartHook[Any]
     on_success: SuccessHook[Any, Any]
@@ -100,6 +103,9 @@ def policy_of(
         msg = f"Task {task!r} has no handler here, so its hooks would never be called. Declare them where it runs."
         raise TaskDefinitionError(msg)
     queue = values.pop("queue", DEFAULT_QUEUE)
+    cron = values.get("cron")
+    if isinstance(cron, str):
+        values["cron"] = Cron(cron)
     values["queue"] = queue if isinstance(queue, Queue) else Queue(queue)
     values["remote_ids"] = {
         executor_name(name): remote for name, remote in values.pop("remote_id", {}).items()

@@ -140,6 +140,7 @@ class Terms:
     parent_id: UUID | None = None
     root_id: UUID | None = None
     batch_id: UUID | None = None
+    schedule_id: UUID | None = None
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from adapter.domain.comparison import EXACTLY, Comparison
+from adapter.domain.cron import Cron
 from adapter.domain.errors import InvalidArgumentError, TaskDefinitionError
 from adapter.domain.limits import Limits, Rate
 
@@ -160,6 +161,7 @@ class TaskPolicy:
     batch: Batch | None = None
     isolation: Isolation | None = None
     start_fence: dict[str, str] = field(default_factory=dict[str, str])
+    cron: Cron | None = None
 
     def __post_init__(self) -> None:
         if self.isolation is not None and self.batch is not None:

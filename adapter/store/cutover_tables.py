@@ -8,6 +8,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Identity,
     Index,
     Interval,
     MetaData,
@@ -49,6 +50,7 @@ def tables_of_cutover(metadata: MetaData) -> None:
         postgresql_with=BUSY,
     )
     _shadows(metadata)
+    _schedules(metadata)
 
 
 def _shadows(metadata: MetaData) -> None:
@@ -88,4 +90,22 @@ def _shadows(metadata: MetaData) -> None:
         required("dropped", BigInteger, server_default=text("0")),
         PrimaryKeyConstraint("task", "executor"),
         postgresql_with=BUSY,
+    )
+
+
+def _schedules(metadata: MetaData) -> None:
+    Table(
+        "schedule_changes",
+        metadata,
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        stamp("at"),
+        required("actor", Text),
+        required("source", Text),
+        required("schedule_id", Uuid),
+        required("task", Text),
+        required("kind", Text),
+        Column("before", JSONB),
+        Column("after", JSONB),
+        required("reason", Text),
+        Index("schedule_changes_schedule", "schedule_id", "id"),
     )

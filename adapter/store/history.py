@@ -14,6 +14,8 @@ _SOURCES: tuple[LiteralString, ...] = (
     FROM {s}.flag_changes""",
     """SELECT 'queue-' || id, at, actor, source, 'queue ' || kind, queue, NULL, before, after, reason
     FROM {s}.queue_changes""",
+    """SELECT 'schedule-' || id, at, actor, source, 'schedule ' || kind, task, NULL, before, after, reason
+    FROM {s}.schedule_changes""",
 )
 _HISTORY: LiteralString = (
     "SELECT * FROM ("
@@ -61,7 +63,7 @@ class Change:
                 return f"shadow{to} {mode} {share:g}%"
             case "kill", {"executor": old}, {"executor": new} if old != new:
                 return f"kill switch {old} -> {new}"
-            case _, _, None if self.before is not None:
+            case _, _, None if self.before is not None and not self.kind.startswith("schedule "):
                 return f"{_WORDS.get(self.kind, self.kind)}{to} taken away"
             case _:
                 return f"{_WORDS.get(self.kind, self.kind)}{to}"

@@ -85,6 +85,7 @@ _STORED = (
     Column("parent_id", "uuid", lambda terms: _uuid(terms.parent_id)),
     Column("root_id", "uuid", lambda terms: _uuid(terms.root_id)),
     Column("batch_id", "uuid", lambda terms: _uuid(terms.batch_id)),
+    Column("schedule_id", "uuid", lambda terms: _uuid(terms.schedule_id)),
     Column("persistent", "boolean", lambda terms: "true" if terms.persistent else None, "false"),
     Column("keep_for", "interval", lambda terms: _seconds(terms.keep_for)),
     Column("keep_failed_for", "interval", lambda terms: _seconds(terms.keep_failed_for)),

@@ -63,6 +63,8 @@ _TRIMS: tuple[LiteralString, ...] = (
        WHERE free_at <= now() LIMIT %(limit)s) AND free_at <= now()""",
     """DELETE FROM {s}.shadows WHERE (job_id, executor) IN (SELECT job_id, executor FROM {s}.shadows
        WHERE made_at < now() - interval '30 days' LIMIT %(limit)s)""",
+    """DELETE FROM {s}.schedule_ticks WHERE (schedule_id, fire_time) IN (SELECT schedule_id, fire_time FROM {s}.schedule_ticks
+    WHERE created_at < now() - interval '32 days' ORDER BY created_at LIMIT %(limit)s)""",
     """DELETE FROM {s}.packets WHERE path IN (SELECT path FROM {s}.packets
        WHERE created_at < now() - interval '30 days' LIMIT %(limit)s) AND created_at < now() - interval '30 days'""",
     # The jobs of a recall go with it, a part at a time; the last part takes it along.

@@ -209,6 +209,7 @@ def _steering(metadata: MetaData) -> None:
         Column("job_id", Uuid),
         stamp("created_at"),
         PrimaryKeyConstraint("schedule_id", "fire_time"),
+        Index("schedule_ticks_created", "created_at"),
     )
     Table(
         "job_queues",

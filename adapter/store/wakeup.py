@@ -34,6 +34,7 @@ CANCEL = "!cancel"
 INBOX = "!inbox"
 ROUTE = "!route"
 RECALL = "!recall"
+CRON = "!cron"
 
 
 class Notifier:

@@ -38,6 +38,8 @@ STATUS: dict[type[errors.AdapterError], int] = {
     errors.ChangeNotFoundError: 404,
     errors.RecallNotFoundError: 404,
     errors.RecallConflictError: 409,
+    errors.ScheduleNotFoundError: 404,
+    errors.ScheduleStateError: 409,
     errors.JobEndedError: 422,
     errors.ResultTimeoutError: 504,
     errors.StoreError: 503,

@@ -100,3 +100,21 @@ CREATE TABLE {s}.shadow_progress (
 -- Jobs that wait for an executor that can run them, by where they wait.
 CREATE INDEX worker_jobs_open_stranded ON {s}.worker_jobs_open (executor, type)
 WHERE status = 'WAITING' AND waiting_for = 'executor';
+
+-- Cron: who changed a schedule, when and why.
+CREATE TABLE {s}.schedule_changes (
+  id BIGINT GENERATED ALWAYS AS IDENTITY,
+  at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  actor TEXT NOT NULL,
+  source TEXT NOT NULL,
+  schedule_id UUID NOT NULL,
+  task TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  before JSONB,
+  after JSONB,
+  reason TEXT NOT NULL,
+  PRIMARY KEY (id)
+);
+CREATE INDEX schedule_changes_schedule ON {s}.schedule_changes (schedule_id, id);
+-- Ticks go after a month: by then no clock can have been set back so far.
+CREATE INDEX schedule_ticks_created ON {s}.schedule_ticks (created_at);

@@ -14,3 +14,6 @@ DROP TABLE {s}.recalls;
 
 DROP TABLE {s}.canaries;
 DROP TABLE {s}.executor_health;
+
+DROP TABLE {s}.schedule_changes;
+DROP INDEX {s}.schedule_ticks_created;

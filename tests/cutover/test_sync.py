@@ -5,12 +5,18 @@ import inspect
 from pydantic import SecretStr
 
 from adapter import Adapter, Settings
+from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
 from adapter.sync import SyncAdapter
 
 
 def test_every_verb_has_a_twin_that_waits() -> None:
-    verbs = {name for name, _ in inspect.getmembers(CutsOver, inspect.iscoroutinefunction)}
+    verbs = {
+        name
+        for mixin in (CutsOver, KeepsSchedules)
+        for name, _ in inspect.getmembers(mixin, inspect.iscoroutinefunction)
+        if not name.startswith("_")
+    }
     missing = {name for name in verbs if not callable(getattr(SyncAdapter, name, None))}
     assert missing == set()
     assert {name for name in verbs if inspect.iscoroutinefunction(getattr(SyncAdapter, name))} == set()

@@ -9,6 +9,7 @@
     │   └── NotOpenError               not_open
     ├── RequestError                   request              the caller can mend it
     │   ├── InvalidArgumentError       invalid_argument     also a ValueError
+    │   │   └── InvalidCronError       invalid_cron
     │   ├── InvalidPayloadError        invalid_payload
     │   ├── UnknownTaskError           unknown_task
     │   ├── TaskDisabledError          task_disabled
@@ -19,7 +20,9 @@
     │   ├── RecallNotFoundError        recall_not_found
     │   ├── RecallConflictError        recall_conflict
     │   ├── FlagConflictError          flag_conflict
-    │   └── ChangeNotFoundError        change_not_found
+    │   ├── ChangeNotFoundError        change_not_found
+    │   ├── ScheduleNotFoundError      schedule_not_found
+    │   └── ScheduleStateError         schedule_state
     ├── JobEndedError                  job_ended            raised by ``job.result()``
     │   ├── JobFailedError             job_failed
     │   └── JobCanceledError           job_canceled
@@ -88,6 +91,7 @@ from adapter.domain.errors.requests import (
     DuplicateJobError,
     FlagConflictError,
     InvalidArgumentError,
+    InvalidCronError,
     InvalidPayloadError,
     JobNotFoundError,
     JobStateError,
@@ -95,6 +99,8 @@ from adapter.domain.errors.requests import (
     RecallNotFoundError,
     ReplayMismatchError,
     RequestError,
+    ScheduleNotFoundError,
+    ScheduleStateError,
     TaskDisabledError,
     UnknownTaskError,
 )
@@ -117,6 +123,7 @@ __all__ = [
     "ExecutorError",
     "FlagConflictError",
     "InvalidArgumentError",
+    "InvalidCronError",
     "InvalidPayloadError",
     "JobCanceledError",
     "JobControl",
@@ -136,6 +143,8 @@ __all__ = [
     "RequestError",
     "ResultTimeoutError",
     "RetryJobError",
+    "ScheduleNotFoundError",
+    "ScheduleStateError",
     "SchemaError",
     "SignatureError",
     "SnoozeJobError",

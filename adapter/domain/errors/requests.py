@@ -17,6 +17,15 @@ class InvalidArgumentError(RequestError, ValueError):
     code = "invalid_argument"
 
 
+class InvalidCronError(InvalidArgumentError):
+    """A cron expression cannot be read or never fires, or there is no such time zone."""
+
+    code = "invalid_cron"
+
+    def __init__(self, given: str, problem: str) -> None:
+        super().__init__(f"{given!r} is no schedule: {problem}. Five fields are read, as in '0 9 * * 1-5'.")
+
+
 class InvalidPayloadError(RequestError):
     """The payload does not fit the task's schema, or is no JSON PostgreSQL can keep.
 
@@ -118,6 +127,24 @@ class FlagConflictError(RequestError):
     """Somebody else changed the flag since it was read. Read it again and decide again."""
 
     code = "flag_conflict"
+
+
+class ScheduleNotFoundError(RequestError):
+    """There is no schedule of that id."""
+
+    code = "schedule_not_found"
+
+    def __init__(self, schedule_id: object) -> None:
+        super().__init__(f"There is no schedule {schedule_id}. `adapter cron list` shows those there are.")
+
+
+class ScheduleStateError(RequestError):
+    """The schedule is in a state in which this cannot be done."""
+
+    code = "schedule_state"
+
+    def __init__(self, schedule_id: object, why: str) -> None:
+        super().__init__(f"Schedule {schedule_id} cannot be changed now: {why}.")
 
 
 class ChangeNotFoundError(RequestError):

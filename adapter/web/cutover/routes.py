@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from adapter.web.cutover.comparing import ComparingRoutes
 from adapter.web.cutover.context import CutoverContext
 from adapter.web.cutover.looking import LookingRoutes
+from adapter.web.cutover.schedules import ScheduleRoutes
 from adapter.web.cutover.steering import SteeringRoutes
 
 if TYPE_CHECKING:
@@ -19,5 +20,10 @@ if TYPE_CHECKING:
 def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
     """Return the route table; each group is one part of a cutover."""
     context = CutoverContext(adapter, keyring)
-    groups = (LookingRoutes(context), SteeringRoutes(context), ComparingRoutes(context))
+    groups = (
+        LookingRoutes(context),
+        SteeringRoutes(context),
+        ComparingRoutes(context),
+        ScheduleRoutes(context),
+    )
     return [route for group in groups for route in group.routes]
