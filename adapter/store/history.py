@@ -16,6 +16,8 @@ _SOURCES: tuple[LiteralString, ...] = (
     FROM {s}.queue_changes""",
     """SELECT 'schedule-' || id, at, actor, source, 'schedule ' || kind, task, NULL, before, after, reason
     FROM {s}.schedule_changes""",
+    """SELECT 'recall-' || id, created_at, actor, 'recall', mode, task, target, NULL,
+      jsonb_build_object('from', source, 'state', state), reason FROM {s}.recalls""",
 )
 _HISTORY: LiteralString = (
     "SELECT * FROM ("

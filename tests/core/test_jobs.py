@@ -384,6 +384,7 @@ if child == 0:
             pass
         with face:
             face.schedule_job("echo", 3)
+            face.kill("echo", reason="INC-7")
         os._exit(0)
     except BaseException:
         import traceback
@@ -393,7 +394,7 @@ _, status = os.waitpid(child, 0)
 last = face.schedule_job("echo", 4)
 data = sorted(job.data for job in face.list_jobs().jobs)
 face.close()
-print(json.dumps([os.waitstatus_to_exitcode(status), data]))
+print(json.dumps([os.waitstatus_to_exitcode(status), data, last.job.route_reason]))
 """
 
 
@@ -407,5 +408,5 @@ def test_a_forked_child_opens_its_own_and_the_parent_keeps_its_own(database_url:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [0, [1, 3, 4]]
+    assert json.loads(done.stdout) == [0, [1, 3, 4], "kill switch: runtime, this task"]
     assert os.getpid()

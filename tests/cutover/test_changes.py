@@ -106,6 +106,18 @@ async def test_one_history_shows_flags_and_queues(rig: Rig) -> None:
     assert [each.id for each in older] == [each.id for each in found[3:]]
 
 
+async def test_the_history_shows_recalls(rig: Rig) -> None:
+    await rig.sent("both", executor="trigger")
+    report = await rig.adapter.rollback("both", mode="recall-unstarted", reason="INC-7", actor="ann")
+    kill, recall = await rig.adapter.cutover_history("both")
+    assert (recall.id, recall.said, recall.actor) == (
+        f"recall-{report.recall_id}",
+        "recall-unstarted to local",
+        "ann",
+    )
+    assert (kill.said, kill.reason) == ("kill switch to local", "INC-7")
+
+
 @pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": 1001}])
 async def test_a_history_is_bounded(rig: Rig, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):

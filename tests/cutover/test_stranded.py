@@ -20,6 +20,8 @@ async def test_a_job_for_a_remote_that_lacks_its_task_waits_for_one_that_has_it(
     rig: Rig, database_url: str
 ) -> None:
     await rig.adapter.kill(to="trigger", reason="INC-7")
+    (note,) = (await rig.adapter.explain("echo")).notes
+    assert note == "Nobody is known to run it at trigger: it would wait there for somebody who can."
     job = await rig.adapter.schedule_job("echo")
     assert (job.executor, job.status, job.job.waiting_for) == ("trigger", JobStatus.WAITING, "executor")
     await rig.dispatch()

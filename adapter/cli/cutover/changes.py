@@ -25,7 +25,7 @@ def history(
         datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z"], help="Only what is older.")
     ] = None,
 ) -> None:
-    """List what people changed, the newest first: flags, circuits, queues; with who, when and why."""
+    """List what people changed, the newest first: flags, circuits, queues, recalls; who, when, why."""
     from adapter.cli import output
 
     async def read(adapter: Adapter) -> tuple[list[Change], datetime]:
@@ -35,7 +35,7 @@ def history(
     found, now = invocation.run(read)
     rows = [
         (
-            each.id,
+            _short(each.id),
             output.ago(each.at, now),
             each.subject,
             output.cell(each.said, "bold"),
@@ -50,6 +50,11 @@ def history(
         invocation.answer(document, output.table(columns, rows))
     else:
         invocation.answer(document, note="Nothing was changed yet.")
+
+
+def _short(change: str) -> str:
+    # A recall is named by a uuid, which `recalls` shows; nobody reverts one by it.
+    return change if len(change) < 16 else change.partition("-")[0]
 
 
 def revert(

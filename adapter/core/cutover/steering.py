@@ -99,6 +99,10 @@ class Steering:
         async with self._database.connection() as conn:
             limits = await open_jobs.limits(conn, self._database.schema)
         notes = limit_notes(policy, destination(policy, flags), limits.get(policy.queue.name))
+        if not can_run(policy, route.executor, flags):
+            notes.append(
+                f"Nobody is known to run it at {route.executor}: it would wait there for somebody who can."
+            )
         return Explanation(task, route, steps, notes)
 
     async def kill(self, task: str, to: str, author: Author, expected: int | None = None) -> FlagChange:
