@@ -229,3 +229,4 @@ class SyncAdapter:
     pause_schedule = _waiting(KeepsSchedules.pause_schedule)
     resume_schedule = _waiting(KeepsSchedules.resume_schedule)
     cancel_schedule = _waiting(KeepsSchedules.cancel_schedule)
+    hand_over_schedule = _waiting(KeepsSchedules.hand_over_schedule)

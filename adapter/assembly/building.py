@@ -14,6 +14,7 @@ from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
 from adapter.core.canceling import Canceler
 from adapter.core.cron.firing import Firing
+from adapter.core.cron.handover import HandOvers
 from adapter.core.cutover.canaries import CanaryKeeper
 from adapter.core.cutover.failback import Failback
 from adapter.core.cutover.recall import Recaller
@@ -70,6 +71,7 @@ _MADE_BY_OPEN = frozenset(
         "failback",
         "fence",
         "firing",
+        "hand_overs",
         "inbox",
         "insights",
         "letters",
@@ -198,6 +200,7 @@ class Building(HookPoints[Any, Any], ABC):
         self.retention = Retention(self._parts)
         self.letters = DeadLetters(self._parts, self.planner, self.scheduler)
         self.firing = Firing(self._parts, self.planner, self.scheduler, self.settings.cron_timezone)
+        self.hand_overs = HandOvers(self._parts, self.applier, self.budgets)
         self.watch = Watch(self.database, self.clock)
         self.router = Router(self._parts, self._flags, self.planner, self.scheduler)
         canaries = CanaryKeeper(self._parts, self.planner, self.scheduler)

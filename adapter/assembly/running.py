@@ -51,6 +51,7 @@ class Assembly(Building):
                 "failback": self.failback.loop,
                 "shadows": self.shadows.loop,
                 "cron": self.firing.loop,
+                "hand-over": self.hand_overs.loop,
             }
             self.recaller.loop.resume()
             for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):
@@ -121,6 +122,7 @@ class Assembly(Building):
         self.router.loop.heard(topics)
         self.recaller.loop.heard(topics)
         self.firing.loop.heard(topics)
+        self.hand_overs.loop.heard(topics)
         self.watch.heard(topics)
         for worker in self._workers:
             worker.heard(topics)

@@ -48,7 +48,7 @@ def list_(
             each.timezone,
             "paused" if not each.active else output.moment(each.next_at),
             output.ago(each.last_at, now),
-            each.owner,
+            each.owner if each.handover_to is None else f"{each.owner} -> {each.handover_to}",
             each.problem or each.description,
         )
         for each in found
@@ -122,6 +122,28 @@ def resume(ctx: typer.Context, schedule: _Id, reason: _Reason) -> None:
 def cancel(ctx: typer.Context, schedule: _Id, reason: _Reason) -> None:
     """Remove a schedule; the jobs it has made go on."""
     _turn(ctx, schedule, lambda adapter, found: adapter.cancel_schedule(found, **_said(reason)), gone=True)
+
+
+@app.command("hand-over")
+def hand_over(
+    ctx: typer.Context,
+    schedule: _Id,
+    reason: _Reason,
+    to: Annotated[str, typer.Option(help="Who keeps its clock from then on: an executor, or local.")],
+) -> None:
+    """Hand the clock of a schedule to an executor, or take it back; done by whoever runs the loops."""
+    from adapter.cli import output
+
+    async def turn(adapter: Adapter) -> Schedule:
+        found = await _id_of(adapter, schedule)
+        return await adapter.hand_over_schedule(found, to=to, **_said(reason))
+
+    invocation = Invocation.of(ctx)
+    begun = invocation.run(turn, tasks=True)
+    cut = output.moment(begun.handover_cut)
+    invocation.answer(
+        dataclasses.asdict(begun), f"{begun.handover_to} keeps the clock of {begun.task!r} from {cut} on"
+    )
 
 
 @app.command("next")

@@ -212,3 +212,67 @@ class ExecutorSet:
     def names(self) -> list[str]:
         """The configured names, sorted."""
         return sorted(self.by_name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteSchedule:
+    """A schedule as its executor shows it. ``next_run``: nominal; None while it rests."""
+
+    schedule_id: str
+    task: str
+    cron: str
+    timezone: str
+    active: bool
+    next_run: datetime | None = None
+    #: None: the executor does not say; zero: it fires when it says.
+    window: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteTick:
+    """A run that a schedule there has started. ``at``: its nominal time."""
+
+    run: RemoteRun
+    at: datetime
+    payload: Any = None
+
+
+@runtime_checkable
+class RemoteClock(Protocol):
+    """Keeps schedules at an executor. Every call may be repeated; errors as those of `Executor`."""
+
+    async def create(
+        self, *, task: str, cron: str, timezone: str, key: str, external_id: str
+    ) -> RemoteSchedule:
+        """Make a schedule that fires exactly when it says, or return the one of that key, changed."""
+        ...
+
+    async def retrieve(self, schedule_id: str) -> RemoteSchedule | None:
+        """Return a schedule, None when it is not there."""
+        ...
+
+    async def find(self, key: str) -> RemoteSchedule | None:
+        """Return the schedule that was made with this key, None when there is none."""
+        ...
+
+    async def turn(self, schedule_id: str, *, active: bool) -> RemoteSchedule | None:
+        """Let a schedule fire or rest; None when it is not there."""
+        ...
+
+    async def delete(self, schedule_id: str) -> None:
+        """Remove a schedule; that it is not there is no error."""
+        ...
+
+    async def ticks(self, schedule_id: str, since: datetime) -> list[RemoteTick]:
+        """Return the runs it has started since, oldest first. What is not among them may be there (lag)."""
+        ...
+
+
+@runtime_checkable
+class HasClock(Protocol):
+    """An executor that can keep the clock of schedules."""
+
+    @property
+    def clock(self) -> RemoteClock:
+        """Its schedules."""
+        ...

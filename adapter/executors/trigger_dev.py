@@ -32,6 +32,7 @@ from adapter.executors.trigger_requests import (
     trigger_options,
 )
 from adapter.executors.trigger_runs import RunBody, read_run
+from adapter.executors.trigger_schedules import TriggerSchedules
 
 API_URL = "https://api.trigger.dev"
 API_VERSION = "2025-07-16"
@@ -107,6 +108,11 @@ class TriggerDev:
     def capabilities(self) -> Capabilities:
         """What can be relied on here."""
         return Capabilities(lookup=True, dedup_for=DEDUP_FOR, remote_delay=True, longest_ttl=LONGEST_TTL)
+
+    @property
+    def clock(self) -> TriggerSchedules:
+        """Trigger.dev's schedules."""
+        return TriggerSchedules(self._http)
 
     async def open(self) -> None:
         """Make ready; no request is sent."""

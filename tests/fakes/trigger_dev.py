@@ -26,9 +26,9 @@ from tests.fakes.trigger_engine import (
     FAILED_LIKE,
     STORE_URL,
     WORDS,
-    FakeEngine,
     shown,
 )
+from tests.fakes.trigger_schedules import FakeSchedules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,18 @@ Word: TypeAlias = Literal[
     "reset_after",
     "garbled_after",
 ]
-Call: TypeAlias = Literal["trigger", "retrieve", "list", "cancel", "replay", "packet", "store"]
+Call: TypeAlias = Literal[
+    "trigger",
+    "retrieve",
+    "list",
+    "cancel",
+    "replay",
+    "packet",
+    "store",
+    "schedules",
+    "activate",
+    "deactivate",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,7 @@ class Fault:
     content: bytes
 
 
-class FakeTriggerDev(FakeEngine):
+class FakeTriggerDev(FakeSchedules):
     """One environment of one project, behind `transport`."""
 
     def __init__(self, clock: ManualClock | None = None, *, lag: float = 0.0, key: str = SECRET_KEY) -> None:
@@ -130,6 +141,7 @@ class FakeTriggerDev(FakeEngine):
             ("replay", "POST", r"/api/v1/runs/([^/]+)/replay", self._replay),
             ("packet", "PUT", r"/api/v2/packets/([^/]+)", self._packet),
             ("packet", "GET", r"/api/v1/packets/([^/]+)", self._packet),
+            *self.schedule_routes(),
             ("store", "PUT", r"/((?:trigger|runs)/.+)", self._put),
             ("store", "GET", r"/((?:trigger|runs)/.+)", self._get),
         )
@@ -230,6 +242,7 @@ class FakeTriggerDev(FakeEngine):
         since, until = query.get("filter[createdAt][from]"), query.get("filter[createdAt][to]")
         floor = now - timedelta(days=7) if since is None and until is None else None
         tags, tasks = set(_several(query, "tag")), _several(query, "taskIdentifier")
+        schedule = query.get("filter[schedule]")
         found: list[tuple[int, dict[str, Any]]] = []
         for run in sorted(self.runs.values(), key=lambda each: (each.created_at, each.number), reverse=True):
             seen = next((body for at, body in reversed(run.history) if at <= now - self.lag), None)
@@ -242,6 +255,7 @@ class FakeTriggerDev(FakeEngine):
                 or (wanted and seen["status"] not in wanted)
                 or (tags and not tags & set(run.tags))
                 or (tasks and run.task not in tasks)
+                or (schedule is not None and run.options.get("schedule") != schedule)
             ):
                 continue
             found.append((run.number, seen))

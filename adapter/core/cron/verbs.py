@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from uuid_utils.compat import uuid7
 
 from adapter.core.cron.firing import Firing, spec_of
+from adapter.core.cron.handover import HandOvers
 from adapter.core.planning import Planner
 from adapter.core.registry import Registry
 from adapter.domain.cron import Cron, Missed
@@ -61,6 +62,7 @@ class KeepsSchedules:
     registry: Registry
     planner: Planner
     firing: Firing
+    hand_overs: HandOvers
 
     async def schedule_cron(
         self,
@@ -190,19 +192,47 @@ class KeepsSchedules:
     async def cancel_schedule(
         self, schedule_id: UUID, *, reason: str, actor: str = "application", source: str = "api"
     ) -> Schedule:
-        """Remove a schedule; the jobs it has made go on. Returns it as it was.
+        """Remove a schedule, here and at the executor that keeps its clock; the jobs it has made go on.
 
+        Returns it as it was.
         One that the registry declares comes back at the next boot: pause it, or take it out of the code.
 
         Raises:
-            ScheduleNotFoundError, ScheduleStateError: there is none, or another executor keeps its clock.
+            ScheduleNotFoundError, ScheduleStateError: there is none, or it changes hands.
+            ExecutorError: the executor that keeps its clock could not be asked; nothing was changed here.
         """
         author = Author(reason, actor, source)
+        known = await self.get_schedule(schedule_id)
+        if known.owner != LOCAL and known.handover_state is None:
+            await self.hand_overs.remove_there(known)
         async with self.database.transaction() as conn:
-            before = await self._ours(conn, schedule_id)
+            before = await self._found(conn, schedule_id, lock=True)
+            if before.handover_state is not None or before.owner != known.owner:
+                raise ScheduleStateError(schedule_id, "it changes hands: wait until that is done")
             await schedules.delete(conn, self.database.schema, schedule_id)
             await self._note(conn, before, "canceled", author, before=before)
         return before
+
+    async def hand_over_schedule(
+        self, schedule_id: UUID, *, to: str, reason: str, actor: str = "application", source: str = "api"
+    ) -> Schedule:
+        """Begin to hand the clock of a schedule to an executor, or back to ``local``; returns it as it then is.
+
+        The rest is done in the background by any process that runs the loops, also when this one dies: see
+        ``handover_state``, ``owner`` and, where it did not come about, ``problem``. From then on the executor
+        starts its runs by itself: rollouts and kill switches do not reach them. They are adopted as jobs.
+
+        Raises:
+            ScheduleNotFoundError: there is none of that id.
+            ScheduleStateError: it is there, changes hands already, rests, or a tick lies within two minutes.
+            UnsupportedError: the executor keeps no schedules, or the task has no name there.
+        """
+        author = Author(reason, actor, source)
+        before = await self.get_schedule(schedule_id)
+        begun = await self.hand_overs.begin(before, executor_name(to))
+        async with self.database.connection() as conn:
+            await self._note(conn, begun, f"handed over to {begun.handover_to}", author)
+        return begun
 
     async def _turn(self, schedule_id: UUID, author: Author, *, active: bool) -> Schedule:
         schema = self.database.schema

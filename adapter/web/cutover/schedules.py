@@ -41,6 +41,12 @@ class TurnBody(Body):
     reason: str
 
 
+class HandOverBody(TurnBody):
+    """Who keeps its clock from then on."""
+
+    to: str
+
+
 class ScheduleRoutes:
     """Schedules: list, make, pause, resume, remove."""
 
@@ -58,6 +64,7 @@ class ScheduleRoutes:
             Route(one, self.cancel, methods=["DELETE"]),
             Route(f"{one}/pause", self.pause, methods=["POST"]),
             Route(f"{one}/resume", self.resume, methods=["POST"]),
+            Route(f"{one}/hand-over", self.hand_over, methods=["POST"]),
         ]
 
     async def list(self, request: Request) -> Response:
@@ -97,6 +104,13 @@ class ScheduleRoutes:
         body = await self._context.body(request, TurnBody)
         said = {"reason": body.reason, "actor": who.actor, "source": SOURCE}
         return answer(await self._context.adapter.resume_schedule(_id(request), **said))
+
+    async def hand_over(self, request: Request) -> Response:
+        """Hand its clock to an executor, or take it back."""
+        who = self._context.changer(request)
+        body = await self._context.body(request, HandOverBody)
+        said = {"reason": body.reason, "actor": who.actor, "source": SOURCE}
+        return answer(await self._context.adapter.hand_over_schedule(_id(request), to=body.to, **said))
 
     async def cancel(self, request: Request) -> Response:
         """Remove a schedule."""

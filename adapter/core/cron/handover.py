@@ -1,0 +1,304 @@
+"""How the clock of a schedule changes hands between us and an executor: no tick doubled, none missed.
+
+Every step is written down before it is taken, and can be taken again: whoever finds a hand-over that its
+process has left goes on with it. The cut is the first tick of the new owner. To an executor: our ticks
+stop, the schedule is made there, and only if its next run is the cut has it arrived; else it is taken back.
+To us: it rests there, then what it has fired is adopted, and what it has not we fire from the cut on.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from adapter.core.applying import Applier, report_of
+from adapter.core.budget import Budgets
+from adapter.core.loops import Poller
+from adapter.core.parts import Parts
+from adapter.domain.errors import (
+    ExecutorError,
+    RejectedError,
+    ScheduleStateError,
+    UnsupportedError,
+)
+from adapter.domain.job import LOCAL
+from adapter.executors.base import Executor, HasClock, RemoteClock, RemoteTick
+from adapter.store import processes, schedules
+from adapter.store.remote_runs import database_now
+from adapter.store.schedules import Schedule
+from adapter.store.wakeup import CRON
+
+logger = logging.getLogger("adapter.cron")
+
+#: No tick may be so near to a hand-over.
+QUIET = timedelta(minutes=2)
+#: How long after a schedule rests there its last runs may not show in a list.
+LAG = timedelta(seconds=30)
+#: How often the ticks of schedules that others keep are looked for, and how far back.
+_LOOK_S = 30.0
+_BACK = timedelta(hours=1)
+_LEASE = timedelta(minutes=2)
+#: HTTP statuses that speak of our key or address, not of the schedule.
+_OUR_FAULT = frozenset({401, 403, 405})
+
+CREATING, ACTIVATING, DEACTIVATING, WAITING = "creating", "activating", "deactivating", "waiting"
+
+
+class HandOvers:
+    """Hands clocks over, and adopts what other clocks have fired. Any number of processes may run it."""
+
+    def __init__(self, parts: Parts, applier: Applier, budgets: Budgets, *, lag: timedelta = LAG) -> None:
+        self._database = parts.database
+        self._registry = parts.registry
+        self._executors = parts.executors
+        self._notifier = parts.notifier
+        self._applier = applier
+        self._budgets = budgets
+        self._clock = parts.clock
+        self._lag = lag
+        self._holder = UUID(str(uuid7()))
+        self._looked_at = -_LOOK_S
+        #: Runs `run_once` again and again.
+        self.loop = Poller("hand-over", self._work, parts.clock, CRON)
+
+    async def begin(self, schedule: Schedule, to: str) -> Schedule:
+        """Begin to hand a schedule over.
+
+        Raises:
+            ScheduleStateError: it is there, changes hands already, rests, or a tick is too near.
+            UnsupportedError: the executor keeps no clocks, or the task has no name there.
+        """
+        if schedule.owner == to:
+            raise ScheduleStateError(schedule.id, f"its clock is kept by {to} already")
+        if LOCAL not in {schedule.owner, to}:
+            raise ScheduleStateError(schedule.id, f"take it back from {schedule.owner} first")
+        if not schedule.active:
+            raise ScheduleStateError(schedule.id, "it rests: resume it first")
+        other = schedule.owner if to == LOCAL else to
+        self._clock_of(other)
+        if to != LOCAL:
+            self._remote_name(schedule, to)
+        async with self._database.connection() as conn:
+            now = await database_now(conn, self._database.schema)
+            following = schedule.times.next_after(now)
+            before = schedule.times.next_after(now - QUIET)
+            if before <= now or following - now < QUIET:
+                near = before if before <= now else following
+                why = f"a tick ({near:%H:%M:%S} UTC) lies within two minutes; ask again after it"
+                raise ScheduleStateError(schedule.id, why)
+            state = DEACTIVATING if to == LOCAL else CREATING
+            begun = await schedules.begin(
+                conn, self._database.schema, schedule, state=state, to=to, cut=following
+            )
+        if begun is None:
+            raise ScheduleStateError(schedule.id, "it changes hands already")
+        self._notifier.poke(CRON)
+        return begun
+
+    async def run_once(self) -> int:
+        """Take one step of each hand-over, and adopt what others have fired; returns how much there was to do."""
+        self._looked_at = -_LOOK_S
+        return await self._work()
+
+    async def _work(self) -> int:
+        async with self._database.connection() as conn:
+            schema = self._database.schema
+            moving = await schedules.under_way(conn, schema)
+        done = 0
+        for each in moving:
+            try:
+                done += await self.go_on(each)
+            except ExecutorError as error:
+                logger.warning("the hand-over of %s has to wait: %s", each.task, error, extra=_fields(each))
+                await self._step(each, each.handover_state or "", wait=timedelta(seconds=5))
+        if self._clock.monotonic() - self._looked_at >= _LOOK_S:
+            self._looked_at = self._clock.monotonic()
+            done += await self._adopt_all()
+        return done
+
+    async def go_on(self, schedule: Schedule) -> int:
+        """Take the next step of one hand-over; returns 0 when somebody else took it.
+
+        Raises:
+            ExecutorError: the other side could not be asked; the step is taken again.
+        """
+        match schedule.handover_state:
+            case "creating":
+                moved = await self._create(schedule)
+            case "activating":
+                moved = await self._activate(schedule)
+            case "deactivating":
+                moved = await self._deactivate(schedule)
+            case _:
+                moved = await self._take(schedule)
+        return int(moved is not None)
+
+    async def _create(self, schedule: Schedule) -> Schedule | None:
+        to = str(schedule.handover_to)
+        try:
+            made = await self._clock_of(to).create(
+                task=self._remote_name(schedule, to),
+                cron=schedule.cron,
+                timezone=schedule.timezone,
+                key=self._key(schedule, to),
+                external_id=str(schedule.id),
+            )
+        except RejectedError as error:
+            if error.status in _OUR_FAULT:
+                raise
+            return await self._refused(schedule, error)
+        return await self._step(schedule, ACTIVATING, remote=made.schedule_id)
+
+    async def _refused(self, schedule: Schedule, error: RejectedError) -> Schedule | None:
+        """Go on with our ticks, unless an earlier call has made it there after all."""
+        to = str(schedule.handover_to)
+        made = await self._clock_of(to).find(self._key(schedule, to))
+        if made is not None:
+            return await self._step(schedule, DEACTIVATING, remote=made.schedule_id)
+        return await self._end(schedule, LOCAL, schedule.handover_cut, problem=f"{to} refuses it: {error}")
+
+    def _key(self, schedule: Schedule, to: str) -> str:
+        # Keys are one per project at Trigger.dev: without the environment a second one would move it.
+        return f"adapter:{self._executor(to).environment}:{schedule.id}"
+
+    async def _activate(self, schedule: Schedule) -> Schedule | None:
+        to, remote = str(schedule.handover_to), str(schedule.remote_schedule_id)
+        seen = await self._clock_of(to).turn(remote, active=True)
+        if seen is not None and seen.active and seen.next_run == schedule.handover_cut:
+            logger.info("%s keeps the clock of %s from %s on", to, schedule.task, seen.next_run)
+            return await self._end(schedule, to, None)
+        # The cut lies behind it, or it fires at other times: whatever it has fired, we take it back.
+        logger.warning("%s would not fire %s at the cut: it is taken back", to, schedule.task)
+        return await self._step(schedule, DEACTIVATING)
+
+    async def _deactivate(self, schedule: Schedule) -> Schedule | None:
+        await self._clock_of(_other(schedule)).turn(str(schedule.remote_schedule_id), active=False)
+        return await self._step(schedule, WAITING, wait=self._lag)
+
+    async def _take(self, schedule: Schedule) -> Schedule | None:
+        other = _other(schedule)
+        cut = schedule.handover_cut
+        assert cut is not None
+        await self._adopt(schedule, other, cut - _BACK)
+        # Ticks from the cut on that it has fired are taken: ours find them so, the others are fired.
+        problem = None
+        if schedule.owner == LOCAL:
+            problem = f"{other} would not have fired at the cut, so it was taken back: hand it over again"
+        return await self._end(schedule, LOCAL, cut, problem=problem)
+
+    async def remove_there(self, schedule: Schedule) -> None:
+        """Remove the schedule at the executor that keeps its clock."""
+        await self._clock_of(schedule.owner).delete(str(schedule.remote_schedule_id))
+
+    # ---- what others have fired ------------------------------------------------------------------
+
+    async def _adopt_all(self) -> int:
+        schema = self._database.schema
+        async with self._database.connection() as conn:
+            kept = [each for each in await schedules.listed(conn, schema) if each.owner != LOCAL]
+            if (
+                not kept
+                or await processes.take_lease(conn, schema, "schedules", self._holder, _LEASE) is None
+            ):
+                return 0
+        adopted = 0
+        try:
+            for each in kept:
+                since = (each.last_at or each.handover_cut or each.created_at) - _BACK
+                try:
+                    adopted += await self._adopt(each, each.owner, since)
+                except ExecutorError as error:
+                    logger.warning("ticks of %s cannot be read: %s", each.task, error, extra=_fields(each))
+        finally:
+            async with self._database.connection() as conn:
+                await processes.release_lease(conn, schema, "schedules", self._holder, done=True)
+        return adopted
+
+    async def _adopt(self, schedule: Schedule, owner: str, since: datetime) -> int:
+        """Write a job for each tick that was fired there since; returns how many are new."""
+        if schedule.remote_schedule_id is None:
+            return 0
+        executor = self._executor(owner)
+        await self._budgets.take(executor, "reads")
+        ticks = await self._clock_of(owner).ticks(schedule.remote_schedule_id, since)
+        return sum([await self._adopt_one(schedule, executor, tick) for tick in ticks])
+
+    async def _adopt_one(self, schedule: Schedule, executor: Executor, tick: RemoteTick) -> bool:
+        definition = self._registry.find(schedule.task)
+        job_id = UUID(str(uuid7()))
+        values = {
+            "executor": executor.name,
+            "run_id": tick.run.run_id,
+            "job_id": job_id,
+            "environment": executor.environment,
+            "schedule_id": schedule.id,
+            "at": tick.at,
+            "task": schedule.task,
+            "data": tick.payload,
+            "queue": definition.policy.queue.name if definition is not None else "default",
+            "user_id": schedule.user_id,
+            "persistent": schedule.persistent,
+            "extra": {"tick": tick.at.isoformat()},
+        }
+        async with self._database.connection() as conn:
+            if not await schedules.adopt(conn, self._database.schema, values):
+                return False
+        await self._applier.apply(job_id, 1, executor.name, report_of(tick.run, None))
+        return True
+
+    # ---- parts -----------------------------------------------------------------------------------
+
+    def _executor(self, name: str) -> Executor:
+        executor = self._executors.get(name)
+        if executor is None:
+            raise UnsupportedError(f"Executor {name!r} is not configured here.")
+        return executor
+
+    def _clock_of(self, name: str) -> RemoteClock:
+        executor = self._executor(name)
+        if not isinstance(executor, HasClock):
+            raise UnsupportedError(f"Executor {name!r} keeps no schedules.")
+        return executor.clock
+
+    def _remote_name(self, schedule: Schedule, to: str) -> str:
+        known = self._registry.get(schedule.task).policy.remote_ids.get(to)
+        if known is None:
+            raise UnsupportedError(
+                f"Task {schedule.task!r} has no id at {to!r}. Declare remote_id={{{to!r}: ...}} on the task."
+            )
+        return known
+
+    async def _step(
+        self,
+        schedule: Schedule,
+        state: str,
+        *,
+        remote: str | None = None,
+        wait: timedelta = timedelta(0),
+    ) -> Schedule | None:
+        async with self._database.connection() as conn:
+            return await schedules.step(
+                conn, self._database.schema, schedule, state, remote=remote, wait=wait
+            )
+
+    async def _end(
+        self, schedule: Schedule, owner: str, next_at: datetime | None, *, problem: str | None = None
+    ) -> Schedule | None:
+        async with self._database.connection() as conn:
+            ended = await schedules.end(
+                conn, self._database.schema, schedule, owner=owner, next_at=next_at, problem=problem
+            )
+        self._notifier.poke(CRON)
+        return ended
+
+
+def _other(schedule: Schedule) -> str:
+    """Return the executor that a schedule comes back from: its owner, or the one it did not arrive at."""
+    return schedule.owner if schedule.owner != LOCAL else str(schedule.handover_to)
+
+
+def _fields(schedule: Schedule) -> dict[str, object]:
+    return {"schedule_id": str(schedule.id), "type": schedule.task, "executor": schedule.owner}

@@ -1,0 +1,257 @@
+"""A clock that changes hands: no tick doubled, none missed, wherever the process dies."""
+
+from collections.abc import AsyncGenerator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from adapter import Adapter
+from adapter.core.cron import handover
+from adapter.domain.errors import ScheduleStateError, UnsupportedError
+from adapter.store import schedules
+from adapter.store.schedules import Schedule
+from tests.fakes.trigger_engine import FakeRun
+from tests.rig import Rig, rigged
+
+#: Far from every run of the tests.
+YEARLY = "0 0 1 1 *"
+
+
+def tasks(adapter: Adapter) -> None:
+    adapter.task("report", remote_id={"trigger": "report-there"})(nothing)
+    adapter.task("only-here")(nothing)
+
+
+async def nothing(_payload: Any) -> None:
+    return None
+
+
+@pytest.fixture
+async def rig(database_url: str) -> AsyncGenerator[Rig]:
+    async with rigged(database_url, tasks) as made:
+        made.adapter.hand_overs._lag = timedelta(0)
+        yield made
+
+
+async def a_schedule(rig: Rig, cron: str = YEARLY, **options: Any) -> Schedule:
+    return await rig.adapter.schedule_cron("report", cron, **options)
+
+
+async def steps(rig: Rig, times: int = 6) -> None:
+    for _ in range(times):
+        await rig.adapter.hand_overs.run_once()
+
+
+async def there(rig: Rig, schedule: Schedule) -> Schedule:
+    """Hand it over, to the end."""
+    await rig.adapter.hand_over_schedule(schedule.id, to="trigger", reason="they keep it")
+    await steps(rig)
+    found = await rig.adapter.get_schedule(schedule.id)
+    assert (found.owner, found.handover_state) == ("trigger", None)
+    return found
+
+
+def fires(rig: Rig, remote_id: str, at: datetime) -> FakeRun:
+    """Let it be that time there, and the schedule fire."""
+    rig.fake.clock.advance((at - rig.fake.clock.now()).total_seconds())
+    return rig.fake.fire(remote_id, at)
+
+
+async def ticks(rig: Rig, schedule_id: UUID) -> list[datetime]:
+    rows = await rig.sql(
+        "SELECT fire_time FROM {s}.schedule_ticks WHERE schedule_id = %(id)s ORDER BY 1", id=schedule_id
+    )
+    return [row["fire_time"] for row in rows]
+
+
+async def test_to_the_remote_it_is_made_exact_and_fires_from_the_cut_on(rig: Rig) -> None:
+    made = await a_schedule(rig, tz="Asia/Tokyo")
+    after = await there(rig, made)
+    [remote] = rig.fake.schedules.values()
+    assert (remote.task, remote.cron, remote.timezone, remote.window) == (
+        "report-there",
+        YEARLY,
+        "Asia/Tokyo",
+        "0m",
+    )
+    assert (after.remote_schedule_id, after.next_at, after.problem) == (remote.id, None, None)
+    assert made.next_at is not None
+    run = fires(rig, remote.id, made.next_at)
+    rig.fake.start(run.id)
+    await rig.adapter.hand_overs.run_once()
+    [job] = (await rig.adapter.list_jobs()).jobs
+    assert (job.executor, job.remote_run_id, job.schedule_id, job.status) == (
+        "trigger",
+        run.id,
+        made.id,
+        "EXECUTING",
+    )
+    assert await ticks(rig, made.id) == [made.next_at]
+    # Looked at again, and ended there: the same job.
+    rig.fake.complete(run.id, {"ok": 1})
+    await rig.adapter.hand_overs.run_once()
+    await rig.adapter.reconcile()
+    assert (await rig.row(job.id))["result"] == {"ok": 1}
+    assert len(await ticks(rig, made.id)) == 1
+
+
+async def test_while_it_changes_hands_and_after_nothing_is_fired_here(rig: Rig) -> None:
+    made = await a_schedule(rig)
+    begun = await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
+    assert begun.next_at is None
+    await rig.sql("UPDATE {s}.job_schedules SET next_at = NULL")
+    assert await rig.adapter.firing.run_once() == 0
+    with pytest.raises(ScheduleStateError):
+        await rig.adapter.pause_schedule(made.id, reason="x")
+    with pytest.raises(ScheduleStateError):
+        await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="again")
+    with pytest.raises(ScheduleStateError):
+        await rig.adapter.cancel_schedule(made.id, reason="x")
+
+
+async def test_back_to_us_what_was_fired_there_is_adopted_and_the_rest_is_fired_here(rig: Rig) -> None:
+    made = await there(rig, await a_schedule(rig, missed="all"))
+    [remote] = rig.fake.schedules.values()
+    begun = await rig.adapter.hand_over_schedule(made.id, to="local", reason="home")
+    cut = begun.handover_cut
+    assert cut is not None
+    # We were slow: it fired the cut itself, a year later nobody was there, and the list lags behind.
+    await rig.adapter.hand_overs.run_once()
+    remote.active = True
+    run = fires(rig, remote.id, cut)
+    remote.active = False
+    await steps(rig)
+    home = await rig.adapter.get_schedule(made.id)
+    assert (home.owner, home.handover_state, home.next_at) == ("local", None, cut)
+    assert await ticks(rig, made.id) == [cut]
+    # When its time comes here, the tick is taken: nothing is fired twice.
+    passed = await rig.value("SELECT date_trunc('minute', now())")
+    await rig.sql("UPDATE {s}.job_schedules SET next_at = %(at)s, cron = '* * * * *'", at=passed)
+    await rig.sql("UPDATE {s}.schedule_ticks SET fire_time = %(at)s", at=passed)
+    await rig.adapter.firing.run_once()
+    jobs = (await rig.adapter.list_jobs()).jobs
+    assert [job.remote_run_id for job in jobs if job.executor == "trigger"] == [run.id]
+    assert len([job for job in jobs if job.extra.get("tick") == passed.isoformat()]) == 0
+
+
+@pytest.mark.parametrize("fault", ["timeout_before", "timeout_after", 500])
+@pytest.mark.parametrize("call", ["schedules", "activate"])
+async def test_a_call_that_goes_wrong_on_the_way_there_is_made_again(rig: Rig, call: Any, fault: Any) -> None:
+    made = await a_schedule(rig)
+    await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
+    for _ in range(3 if fault == 500 else 1):
+        rig.fake.next_fault(fault, on=call)
+    for _ in range(8):
+        await rig.sql("UPDATE {s}.job_schedules SET extra = extra - 'handover_until'")
+        await rig.adapter.hand_overs.run_once()
+    found = await rig.adapter.get_schedule(made.id)
+    assert (found.owner, found.handover_state) == ("trigger", None)
+    assert len(rig.fake.schedules) == 1
+
+
+class _DiedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "death", [(to, at, early) for to in ("trigger", "local") for at in (1, 2) for early in (True, False)]
+)
+async def test_it_dies_at_any_step_and_whoever_goes_on_ends_it_right(
+    rig: Rig, database_url: str, monkeypatch: pytest.MonkeyPatch, death: tuple[str, int, bool]
+) -> None:
+    made = await a_schedule(rig)
+    to, at, early = death
+    if to == "local":
+        made = await there(rig, made)
+    await rig.adapter.hand_over_schedule(made.id, to=to, reason="x")
+    count = 0
+    for name in ("step", "end"):
+        real = getattr(schedules, name)
+
+        async def dying(*given: Any, real: Any = real, **named: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == at and early:
+                raise _DiedError
+            done = await real(*given, **named)
+            if count == at:
+                raise _DiedError
+            return done
+
+        monkeypatch.setattr(handover.schedules, name, dying)
+    with pytest.raises(_DiedError):
+        await steps(rig)
+    monkeypatch.undo()
+    async with rigged(database_url, tasks, fake=rig.fake) as other:
+        other.adapter.hand_overs._lag = timedelta(0)
+        await steps(other)
+        found = await other.adapter.get_schedule(made.id)
+    assert (found.owner, found.handover_state, found.problem) == (to, None, None)
+    assert [each.active for each in rig.fake.schedules.values()] == [to == "trigger"]
+
+
+async def test_one_that_died_until_after_the_cut_takes_back_and_nothing_is_fired_twice(rig: Rig) -> None:
+    made = await a_schedule(rig)
+    begun = await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
+    await rig.adapter.hand_overs.run_once()
+    [remote] = rig.fake.schedules.values()
+    assert begun.handover_cut is not None
+    # Made there it fires from the cut on, whether we have read so or not.
+    run = fires(rig, remote.id, begun.handover_cut)
+    await steps(rig)
+    found = await rig.adapter.get_schedule(made.id)
+    assert (found.owner, found.handover_state, found.next_at) == ("local", None, begun.handover_cut)
+    assert "hand it over again" in (found.problem or "")
+    assert remote.active is False
+    assert await ticks(rig, made.id) == [begun.handover_cut]
+    [job] = (await rig.adapter.list_jobs()).jobs
+    assert job.remote_run_id == run.id
+
+
+async def test_what_the_remote_refuses_goes_on_here(rig: Rig) -> None:
+    rig.fake.unscheduled.add("report-there")
+    made = await a_schedule(rig)
+    await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
+    await steps(rig)
+    found = await rig.adapter.get_schedule(made.id)
+    assert (found.owner, found.handover_state, found.next_at) == ("local", None, made.next_at)
+    assert "not a scheduled task" in (found.problem or "")
+
+
+async def test_a_refusal_after_an_answer_that_was_lost_takes_it_back(rig: Rig) -> None:
+    made = await a_schedule(rig)
+    await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
+    rig.fake.next_fault("timeout_after", on="schedules")
+    await rig.adapter.hand_overs.run_once()
+    rig.fake.unscheduled.add("report-there")
+    for _ in range(6):
+        await rig.sql("UPDATE {s}.job_schedules SET extra = extra - 'handover_until'")
+        await rig.adapter.hand_overs.run_once()
+    assert [each.active for each in rig.fake.schedules.values()] == [False]
+    assert (await rig.adapter.get_schedule(made.id)).owner == "local"
+
+
+async def test_what_cannot_be_handed_over_is_refused(rig: Rig) -> None:
+    near = await a_schedule(rig, "* * * * *")
+    with pytest.raises(ScheduleStateError, match="within two minutes"):
+        await rig.adapter.hand_over_schedule(near.id, to="trigger", reason="x")
+    made = await a_schedule(rig)
+    with pytest.raises(ScheduleStateError, match="already"):
+        await rig.adapter.hand_over_schedule(made.id, to="local", reason="x")
+    with pytest.raises(UnsupportedError):
+        await rig.adapter.hand_over_schedule(made.id, to="nowhere", reason="x")
+    here = await rig.adapter.schedule_cron("only-here", YEARLY)
+    with pytest.raises(UnsupportedError, match="no id at"):
+        await rig.adapter.hand_over_schedule(here.id, to="trigger", reason="x")
+    await rig.adapter.pause_schedule(made.id, reason="x")
+    with pytest.raises(ScheduleStateError, match="rests"):
+        await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
+
+
+async def test_canceled_it_is_gone_here_and_there(rig: Rig) -> None:
+    made = await there(rig, await a_schedule(rig))
+    await rig.adapter.cancel_schedule(made.id, reason="no more")
+    assert rig.fake.schedules == {}
+    assert await rig.adapter.list_schedules() == []
