@@ -61,6 +61,27 @@ BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
 GUARDS = [
     Guard(
+        "a tick that was refused is left alone for a while",
+        "adapter/store/schedules.py",
+        "  AND COALESCE((extra ->> 'refused_until')::timestamptz <= now(), true)\nORDER BY next_at",
+        "ORDER BY next_at",
+        "tests/cron/test_contention.py::test_ticks_that_the_database_refuses_starve_no_other_and_are_not_lost",
+    ),
+    Guard(
+        "a schedule whose clock is not ours alone is not changed by its key",
+        "adapter/store/schedules.py",
+        "WHERE o.owner = 'local' AND o.handover_state IS NULL AND\n",
+        "WHERE\n",
+        "tests/cron/test_contention.py::test_neither_a_call_nor_a_boot_changes_a_schedule_whose_clock_is_not_ours_alone",
+    ),
+    Guard(
+        "a schedule whose clock is not ours alone does not rest with its declaration",
+        "adapter/store/schedules.py",
+        "  AND owner = 'local' AND handover_state IS NULL ORDER BY id FOR UPDATE",
+        "  ORDER BY id FOR UPDATE",
+        "tests/cron/test_contention.py::test_neither_a_call_nor_a_boot_changes_a_schedule_whose_clock_is_not_ours_alone",
+    ),
+    Guard(
         "a parent that nobody holds is woken by its last child only",
         "adapter/store/families.py",
         "    AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open c WHERE c.id = ANY(p.awaiting))\n",

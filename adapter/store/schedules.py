@@ -76,11 +76,13 @@ VALUES (%(id)s, %(task)s, %(cron)s, %(timezone)s, %(missed)s, %(data)s, %(tag)s,
 ON CONFLICT (deduplication_key) DO UPDATE SET
   task = EXCLUDED.task, cron = EXCLUDED.cron, timezone = EXCLUDED.timezone, missed = EXCLUDED.missed, data = EXCLUDED.data,
   tag = EXCLUDED.tag, user_id = EXCLUDED.user_id, executor = EXCLUDED.executor, description = EXCLUDED.description,
-  persistent = EXCLUDED.persistent, external_id = EXCLUDED.external_id, extra = o.extra - 'problem',
+  persistent = EXCLUDED.persistent, external_id = EXCLUDED.external_id,
+  extra = o.extra - 'problem' - 'refused_until',
   next_at = CASE WHEN (o.cron, o.timezone) = (EXCLUDED.cron, EXCLUDED.timezone) AND o.next_at IS NOT NULL
     THEN o.next_at ELSE EXCLUDED.next_at END,
   updated_at = now()
-WHERE (o.task, o.cron, o.timezone, o.missed, o.data, o.tag, o.user_id, o.executor, o.description, o.persistent, o.external_id)
+WHERE o.owner = 'local' AND o.handover_state IS NULL AND
+  (o.task, o.cron, o.timezone, o.missed, o.data, o.tag, o.user_id, o.executor, o.description, o.persistent, o.external_id)
   IS DISTINCT FROM (EXCLUDED.task, EXCLUDED.cron, EXCLUDED.timezone, EXCLUDED.missed, EXCLUDED.data, EXCLUDED.tag,
     EXCLUDED.user_id, EXCLUDED.executor, EXCLUDED.description, EXCLUDED.persistent, EXCLUDED.external_id)
 RETURNING """
@@ -106,6 +108,7 @@ _DUE: LiteralString = (
     + _COLUMNS
     + """ FROM {s}.job_schedules
 WHERE active AND owner = 'local' AND next_at <= now() AND task = ANY(%(tasks)s) AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
+  AND COALESCE((extra ->> 'refused_until')::timestamptz <= now(), true)
 ORDER BY next_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
 )
@@ -124,7 +127,7 @@ WHERE (t.schedule_id, t.fire_time) = (g.schedule_id, g.fire_time)
 
 _ADVANCE: LiteralString = """
 UPDATE {s}.job_schedules o SET next_at = g.next_at, last_at = COALESCE(g.last_at, o.last_at), updated_at = now(),
-  extra = CASE WHEN g.problem IS NULL THEN o.extra - 'problem'
+  extra = CASE WHEN g.problem IS NULL THEN o.extra - 'problem' - 'refused_until'
     ELSE COALESCE(o.extra, '{}') || jsonb_build_object('problem', g.problem) END
 FROM unnest(%(ids)s::uuid[], %(nexts)s::timestamptz[], %(lasts)s::timestamptz[], %(problems)s::text[])
   AS g (id, next_at, last_at, problem)
@@ -144,7 +147,16 @@ _OF_KEYS: LiteralString = (
     "SELECT "
     + _COLUMNS
     + """ FROM {s}.job_schedules
-WHERE deduplication_key = ANY(%(keys)s) AND active <> %(resting)s AND (active OR extra ? 'undeclared') ORDER BY id FOR UPDATE
+WHERE deduplication_key = ANY(%(keys)s) AND active <> %(resting)s AND (active OR extra ? 'undeclared')
+  AND owner = 'local' AND handover_state IS NULL ORDER BY id FOR UPDATE
+"""
+)
+
+_ELSEWHERE: LiteralString = (
+    "SELECT "
+    + _COLUMNS
+    + """ FROM {s}.job_schedules
+WHERE deduplication_key = ANY(%(keys)s) AND (owner <> 'local' OR handover_state IS NOT NULL) ORDER BY id
 """
 )
 
@@ -155,6 +167,13 @@ VALUES (%(actor)s, %(source)s, %(id)s, %(task)s, %(kind)s, %(before)s, %(after)s
 _SOONEST: LiteralString = """
 SELECT extract(epoch FROM min(next_at) - now())::float8 AS seconds FROM {s}.job_schedules
 WHERE active AND owner = 'local' AND task = ANY(%(tasks)s)
+  AND COALESCE((extra ->> 'refused_until')::timestamptz <= now(), true)
+"""
+#: Only while its tick is due: another process may have fired it meanwhile.
+_PUT_ASIDE: LiteralString = """
+UPDATE {s}.job_schedules SET updated_at = now(), extra = COALESCE(extra, '{}')
+  || jsonb_build_object('problem', %(problem)s::text, 'refused_until', now() + %(wait)s)
+WHERE id = %(id)s AND next_at <= now()
 """
 
 
@@ -163,7 +182,10 @@ def _read(row: Row) -> Schedule:
 
 
 async def put(conn: Connection, schema: Schema, values: Mapping[str, Any]) -> Schedule | None:
-    """Make a schedule, or change the one of its key; None when that says the same already."""
+    """Make a schedule, or change the one of its key.
+
+    None: that one says the same already, or its clock is kept elsewhere or changes hands.
+    """
     parameters = {**values, "data": None if values["data"] is None else Jsonb(values["data"])}
     rows = await fetch(conn, schema, _PUT, parameters)
     return _read(rows[0]) if rows else None
@@ -194,6 +216,13 @@ async def due(
     """Return schedules of these tasks with a tick that is due, locked until the end of the transaction."""
     parameters = {"tasks": list(tasks), "limit": limit, "ids": None if only is None else list(only)}
     return [_read(row) for row in await fetch(conn, schema, _DUE, parameters)]
+
+
+async def put_aside(
+    conn: Connection, schema: Schema, schedule_id: UUID, problem: str, wait: timedelta
+) -> None:
+    """Say why a tick that stays due has made no job, and let nobody try it for so long."""
+    await fetch(conn, schema, _PUT_ASIDE, {"id": schedule_id, "problem": problem, "wait": wait})
 
 
 async def take(
@@ -265,6 +294,11 @@ async def of_keys(conn: Connection, schema: Schema, keys: Sequence[str], *, rest
     """Return the schedules of these keys, locked: those that rest since nobody declares them, or those that fire."""
     rows = await fetch(conn, schema, _OF_KEYS, {"keys": list(keys), "resting": resting})
     return [_read(row) for row in rows]
+
+
+async def kept_elsewhere(conn: Connection, schema: Schema, keys: Sequence[str]) -> list[Schedule]:
+    """Return the schedules of these keys whose clock is not ours alone."""
+    return [_read(row) for row in await fetch(conn, schema, _ELSEWHERE, {"keys": list(keys)})]
 
 
 async def note(

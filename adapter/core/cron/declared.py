@@ -22,7 +22,8 @@ async def declare_schedules(database: Database, registry: Registry, timezone: st
     """Make the stored schedules what the registry says of its tasks.
 
     One that was paused stays paused. One that is not declared any more rests and is not removed: a fleet may
-    run two versions of the code for a while, and what it fired stays known.
+    run two versions of the code for a while, and what it fired stays known. One whose clock another executor
+    keeps, or that changes hands, is left as it is, with a warning.
     """
     zone(timezone)
     schema = database.schema
@@ -54,6 +55,14 @@ async def declare_schedules(database: Database, registry: Registry, timezone: st
                 said = {**_AUTHOR, "reason": "the registry says so"}
                 shown = {"cron": made.cron, "timezone": made.timezone}
                 await schedules.note(conn, schema, made, what="declared", after=shown, author=said)
+        for kept in await schedules.kept_elsewhere(conn, schema, [*with_cron, *without]):
+            cron = registry.get(kept.task).policy.cron
+            if cron is None or (cron.expression, cron.tz or timezone) != (kept.cron, kept.timezone):
+                logger.warning(
+                    "the schedule of %s is not changed to what the registry says: %s keeps its clock",
+                    kept.task,
+                    kept.handover_to or kept.owner,
+                )
         for resting in await schedules.of_keys(conn, schema, list(with_cron), resting=True):
             next_at = resting.times.next_after(now)
             await schedules.activate(conn, schema, resting.id, active=True, next_at=next_at)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
+
+import psycopg
 
 from adapter.core.cron.declared import declare_schedules
 from adapter.core.loops import Poller
@@ -31,6 +33,8 @@ logger = logging.getLogger("adapter.cron")
 #: Schedules fired in one transaction.
 _BATCH = 100
 _LONGEST_SLEEP_S = 1.0
+#: How long a schedule whose tick was refused is left alone.
+_ASIDE = timedelta(seconds=15)
 
 
 @dataclass(slots=True)
@@ -81,17 +85,31 @@ class Firing:
             return await self._fire(None, _BATCH, due_ids)
         except DatabaseUnavailableError:
             raise
-        except Exception:
-            logger.exception("schedules could not be fired together: each is fired alone")
+        except Exception as error:
+            if not due_ids:
+                raise
+            logger.warning("schedules are fired one by one: together it failed (%s)", type(error).__name__)
         jobs = 0
         for each in due_ids:
             try:
                 jobs += (await self._fire([each], 1, []))[1]
             except DatabaseUnavailableError:
                 raise
+            except psycopg.Error as error:
+                # The rest of its words shows the row, and with it the payload.
+                words = error.diag.message_primary or type(error).__name__
+                logger.error("a schedule could not be fired: %s", words, extra={"schedule_id": str(each)})  # noqa: TRY400
+                await self._put_aside(each, words)
             except Exception:
                 logger.exception("a schedule could not be fired", extra={"schedule_id": str(each)})
-        return len(due_ids) if jobs else 0, jobs
+                await self._put_aside(each, "see the log")
+        return len(due_ids), jobs
+
+    async def _put_aside(self, schedule_id: UUID, words: str) -> None:
+        """Leave a schedule alone for a while, so that it stops no other; its tick stays due."""
+        async with self._database.connection() as conn:
+            problem = f"Its tick was refused, and is tried again: {words}"
+            await schedules.put_aside(conn, self._database.schema, schedule_id, problem, _ASIDE)
 
     async def _fire(self, only: Sequence[UUID] | None, limit: int, seen: list[UUID]) -> tuple[int, int]:
         schema = self._database.schema

@@ -25,6 +25,20 @@ from adapter.store.schedules import DECLARED, Schedule
 from adapter.store.wakeup import CRON, Notifier
 
 _MOST_TICKS = 1000
+#: What a call says, and a second one of the same key changes.
+_SAID = (
+    "task",
+    "cron",
+    "timezone",
+    "missed",
+    "data",
+    "tag",
+    "user_id",
+    "executor",
+    "description",
+    "persistent",
+    "external_id",
+)
 #: What an audit shows of a schedule; a payload is not among it.
 _SHOWN = (
     "cron",
@@ -90,6 +104,7 @@ class KeepsSchedules:
             InvalidCronError: the expression or the zone cannot be read.
             UnknownTaskError, TaskDisabledError, InvalidPayloadError, UnknownExecutorError, InvalidArgumentError:
                 a tick could not be scheduled; nothing was written.
+            ScheduleStateError: the one of this key says something else, and its clock is not ours alone.
         """
         missed, key, tz = options.get("missed", "last"), options.get("key"), options.get("tz")
         if missed not in get_args(Missed):
@@ -125,14 +140,19 @@ class KeepsSchedules:
             planned = self.planner.plan(spec_of(_as_made(values, now), now))
             values["data"] = from_json(planned.job.payload)
             before = await schedules.by_key(conn, schema, key) if key is not None else None
-            if before is not None and before.owner != LOCAL:
-                raise ScheduleStateError(
-                    before.id, f"its clock is kept by {before.owner}: take it back first"
-                )
             made = await schedules.put(conn, schema, values)
             if made is None:
+                assert key is not None
+                # Somebody else may have made it since we looked.
+                before = await schedules.by_key(conn, schema, key)
                 assert before is not None
-                return before
+                if all(getattr(before, each) == values[each] for each in _SAID):
+                    return before
+                if before.owner != LOCAL:
+                    raise ScheduleStateError(
+                        before.id, f"its clock is kept by {before.owner}: take it back first"
+                    )
+                raise ScheduleStateError(before.id, "its clock changes hands: wait until that is done")
             await self._note(conn, made, "changed" if before else "made", author, before=before, after=made)
         self.notifier.poke(CRON)
         return made
