@@ -219,6 +219,7 @@ class SyncAdapter:
     executor_health = _waiting(CutsOver.executor_health)
     open_circuit = _waiting(CutsOver.open_circuit)
     shadow = _waiting(CutsOver.shadow)
+    parity = _waiting(CutsOver.parity)
 
     # ---- schedules -------------------------------------------------------------------------------
 

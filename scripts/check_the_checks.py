@@ -718,6 +718,20 @@ GUARDS = [
         "",
         f"{SHADOW}::test_only_jobs_that_ran_elsewhere_since_it_was_switched_on_are_copied",
     ),
+    Guard(
+        "shadows are not among the jobs of the parity report",
+        "adapter/store/parity.py",
+        "\n    AND NOT COALESCE(extra ? 'shadow_of', false)",
+        "",
+        "tests/cutover/test_parity.py::test_copies_are_held_against_their_jobs",
+    ),
+    Guard(
+        "that shadows are taken proves nothing by itself",
+        "adapter/domain/parity.py",
+        "if verdict is ParityVerdict.PASS and not any(proves for _, proves in found):",
+        "if False:",
+        "tests/unit/test_parity_verdict.py::test_that_copies_are_taken_can_fail_and_proves_nothing_by_itself",
+    ),
 ]
 
 

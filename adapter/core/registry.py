@@ -25,6 +25,7 @@ from adapter.domain.failback import CANARY
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.json import problems
 from adapter.domain.limits import Limits
+from adapter.domain.parity import Price
 from adapter.domain.routing import environment_spelling
 from adapter.domain.task import RetryPolicy, TaskPolicy
 
@@ -239,6 +240,8 @@ class Registry:
         self.plain: tuple[str, ...] = ()
         #: Executors that canaries are sent to, and how often.
         self.canaries: dict[str, timedelta] = {}
+        #: What executors cost.
+        self.prices: dict[str, Price] = {}
         #: The hooks of all tasks.
         self.hooks = Hooks()
 
@@ -278,6 +281,17 @@ class Registry:
         )
         self.add(TaskDefinition(policy, None))
         self.canaries[executor] = every
+
+    def add_price(self, executor: str, price: Price) -> None:
+        """Say what an executor costs.
+
+        Raises:
+            TaskDefinitionError: all was declared already.
+        """
+        if self._frozen:
+            msg = f"The price of {executor!r} was declared after the adapter was opened. Declare it at import time."
+            raise TaskDefinitionError(msg)
+        self.prices[executor] = price
 
     def freeze(self) -> None:
         """Check what can only be checked when all is declared, and take no more.

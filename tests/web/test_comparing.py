@@ -28,3 +28,16 @@ async def test_what_cannot_be_is_refused(client: httpx.AsyncClient) -> None:
     assert (nowhere.status_code, nowhere.json()["code"]) == (400, "unknown_executor")
     stranger = {"authorization": "Bearer tr_prod_nobody"}
     assert (await client.put(f"{PREFIX}/shadows/echo/local", json=body, headers=stranger)).status_code == 401
+
+
+async def test_the_parity_report_is_answered(client: httpx.AsyncClient) -> None:
+    report = (await client.get(f"{PREFIX}/parity", params={"since": "1h", "at_least": 5})).json()
+    assert (report["verdict"], report["tasks"]) == ("inconclusive", [])
+    assert report["terms"] == {"margin": 0.02, "at_least": 5}
+    one = (await client.get(f"{PREFIX}/parity", params={"task": "echo"})).json()["tasks"]
+    assert [(each["task"], each["verdicts"]) for each in one] == [("echo", [])]
+    for wrong in ({"since": "soon"}, {"margin": "2"}, {"at_least": "0"}, {"other": "x"}):
+        assert (await client.get(f"{PREFIX}/parity", params=wrong)).status_code == 400
+    assert (await client.get(f"{PREFIX}/parity", params={"task": "nope"})).status_code == 422
+    stranger = {"authorization": "Bearer tr_prod_nobody"}
+    assert (await client.get(f"{PREFIX}/parity", headers=stranger)).status_code == 401

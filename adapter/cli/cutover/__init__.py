@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from adapter.cli.cutover import changes, circuits, explaining, health, kills, rollouts, shadows, state
+from adapter.cli.cutover import changes, circuits, explaining, health, kills, parity, rollouts, shadows, state
 
 _HELP = """Move tasks between executors, see what it does, and be back in a second.
 
@@ -32,6 +32,7 @@ app.command("resalt", rich_help_panel=MOVE)(rollouts.resalt)
 app.command("withdraw", rich_help_panel=MOVE)(rollouts.withdraw)
 
 app.command("shadow", rich_help_panel=WATCH)(shadows.shadow)
+app.command("parity", rich_help_panel=WATCH)(parity.parity)
 app.command("health", rich_help_panel=WATCH)(health.health)
 app.command("trip", rich_help_panel=WATCH)(health.trip)
 app.command("resume", rich_help_panel=WATCH)(circuits.resume)

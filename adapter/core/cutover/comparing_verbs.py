@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Literal
 
+from adapter.core.cutover.parity import parity_report
 from adapter.core.cutover.steering import Steering
+from adapter.core.registry import Registry
 from adapter.domain.errors import InvalidArgumentError
+from adapter.domain.job import executor_name
+from adapter.domain.parity import AT_LEAST, MARGIN, ParityReport, ParityTerms, Price
 from adapter.domain.shadow import ShadowMode, ShadowTerms
+from adapter.store.database import Database
 from adapter.store.flag_changes import Author, FlagChange
+
+_A_DAY = timedelta(days=1)
 
 
 class ComparesExecutors:
     """Mixed into the adapter: shadows, and the parity report."""
 
+    database: Database
+    registry: Registry
     steering: Steering
+
+    def price(self, executor: str, *, per_run: float = 0.0, per_second: float = 0.0) -> None:
+        """Say what an executor costs per job and per second that one runs, for the parity report.
+
+        Raises:
+            TaskDefinitionError: it is negative, or the adapter is open.
+        """
+        self.registry.add_price(executor_name(executor), Price(per_run=per_run, per_second=per_second))
 
     async def shadow(
         self,
@@ -46,3 +64,27 @@ class ComparesExecutors:
             raise InvalidArgumentError(msg)
         terms = ShadowTerms(mode=ShadowMode(mode), percent=percent, most_open=most_open)
         return await self.steering.shadow(task, at, terms, author, expected_version)
+
+    async def parity(
+        self,
+        task: str | None = None,
+        *,
+        since: timedelta | datetime = _A_DAY,
+        reference: str | None = None,
+        margin: float = MARGIN,
+        at_least: int = AT_LEAST,
+    ) -> ParityReport:
+        """Return how a task did at each executor, and whether one may take the place of another.
+
+        Without ``task``: every task that had jobs or copies at more than one executor. Both executors having
+        run jobs, as in a rollout, is enough; shadows add to it. ``reference``: the executor the others are held
+        against, else the one most jobs ended at. ``margin``: how much larger the share of failures, or of
+        copies that differ, may be. ``at_least``: with fewer jobs or copies nothing is said of them.
+
+        Raises:
+            UnknownTaskError, InvalidArgumentError: there is no such task, or no such window.
+        """
+        terms = ParityTerms(margin=margin, at_least=at_least)
+        return await parity_report(
+            self.database, self.registry, task, since=since, reference=reference, terms=terms
+        )

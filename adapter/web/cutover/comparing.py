@@ -8,8 +8,10 @@ from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
+from adapter.domain.durations import parse_duration
+from adapter.domain.parity import AT_LEAST, MARGIN
 from adapter.domain.shadow import MOST_OPEN
-from adapter.web.cutover.context import PREFIX, SOURCE
+from adapter.web.cutover.context import PREFIX, SOURCE, Body, answer
 from adapter.web.cutover.steering import ChangeBody, changed, expected_version
 from adapter.web.errors import ApiError
 
@@ -27,6 +29,16 @@ class ShadowBody(ChangeBody):
     most_open: int = Field(default=10, ge=1, le=MOST_OPEN)
 
 
+class ParityQuery(Body):
+    """What `Adapter.parity` takes; ``since`` is a duration as ``24h``."""
+
+    task: str | None = None
+    since: str = "24h"
+    reference: str | None = None
+    margin: float = Field(default=MARGIN, gt=0, lt=1, allow_inf_nan=False)
+    at_least: int = Field(default=AT_LEAST, ge=1)
+
+
 class ComparingRoutes:
     """What one looks at before the next step."""
 
@@ -36,7 +48,23 @@ class ComparingRoutes:
     @property
     def routes(self) -> list[Route]:
         """The routes."""
-        return [Route(f"{PREFIX}/shadows/{{task:path}}/{{executor}}", self.shadow, methods=["PUT"])]
+        return [
+            Route(f"{PREFIX}/parity", self.parity),
+            Route(f"{PREFIX}/shadows/{{task:path}}/{{executor}}", self.shadow, methods=["PUT"]),
+        ]
+
+    async def parity(self, request: Request) -> Response:
+        """Answer how tasks did at each executor, and whether one may take the place of another."""
+        self._context.reader(request)
+        query = self._context.query(request, ParityQuery)
+        found = await self._context.adapter.parity(
+            query.task,
+            since=parse_duration(query.since),
+            reference=query.reference,
+            margin=query.margin,
+            at_least=query.at_least,
+        )
+        return answer(found)
 
     async def shadow(self, request: Request) -> Response:
         """Copy a share of a task's ended jobs to an executor; ``off``: no more."""
