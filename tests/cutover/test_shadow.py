@@ -1,6 +1,7 @@
 """Shadows: copies go the other way too, are looked at, and count for nothing else."""
 
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,8 @@ from adapter import Adapter, JobContext, JobFilter
 from adapter.domain.comparison import Comparison, Ignore
 from adapter.domain.errors import InvalidArgumentError, JobStateError
 from adapter.domain.shadow import ACKNOWLEDGE, SHADOW_QUEUE
+from adapter.store import shadows as store
+from adapter.store.shadows import Judgement
 from tests.fakes.trigger_engine import FakeRun
 from tests.rig import Rig, rigged
 
@@ -394,3 +397,57 @@ async def test_a_copy_that_does_not_end_is_given_up_and_canceled(rig: Rig) -> No
     await look(rig)
     assert (await shadows(rig))[0]["verdict"] == "void"
     assert await rig.status(copy) == "CANCELED"
+
+
+async def test_a_verdict_is_given_once_and_kept_for_a_month(rig: Rig) -> None:
+    await turn_on(rig, "there", "enqueue", "trigger")
+    await rig.adapter.schedule_job("there", 1)
+    await rig.work()
+    await look(rig)
+    copy, run = await the_copy(rig)
+    assert run is not None
+    await rig.adapter.cancel_job(copy)
+    await rig.adapter.reconcile()
+    assert await rig.status(copy) == "CANCELED"
+    async with rig.adapter.database.connection() as conn:
+        (ended,) = await store.ended_copies(conn, rig.schema, ["there"], 10)
+        assert await store.judge(conn, rig.schema, ended, Judgement(verdict="refused"))
+        assert not await store.judge(conn, rig.schema, ended, Judgement(verdict="taken"))
+    assert [each["verdict"] for each in await shadows(rig)] == ["refused"]
+    await rig.adapter.retention.run_once()
+    assert len(await shadows(rig)) == 1
+    await rig.sql("UPDATE {s}.shadows SET made_at = now() - interval '31 days'")
+    await rig.adapter.retention.run_once()
+    assert await shadows(rig) == []
+
+
+async def test_middleware_is_a_part_of_how_a_copy_runs_and_hooks_are_not(
+    database_url: str, calls: list[Any]
+) -> None:
+    def declare(adapter: Adapter) -> None:
+        @asynccontextmanager
+        async def around(ctx: JobContext) -> AsyncGenerator[None]:
+            calls.append(("middleware", ctx.job.executor))
+            yield
+
+        def started(payload: Any, ctx: JobContext) -> None:
+            calls.append((payload, ctx.attempt))
+
+        @adapter.task("pure", remote_id={"trigger": "pure"}, pure=True, middleware=around, on_start=started)
+        async def pure(payload: Any) -> Any:
+            calls.append("handler")
+            return payload
+
+        del pure
+
+    async with rigged(database_url, declare) as rig:
+        await turn_on(rig, "pure", "execute", "local")
+        job, run = await rig.sent("pure", 1, executor="trigger")
+        rig.fake.start(run.id)
+        rig.fake.complete(run.id, output=1)
+        await rig.adapter.reconcile()
+        await look(rig)
+        await rig.work()
+        await look(rig)
+        assert calls == [("middleware", "local"), "handler"]
+        assert [(each["job_id"], each["verdict"]) for each in await shadows(rig)] == [(job, "equal")]
