@@ -15,11 +15,14 @@ from typing import Any
 
 import uvicorn
 
-from adapter import Adapter, JobContext
+from adapter import Adapter, JobContext, Queue, Rate
 from adapter.settings import Settings
 from tests.fault import isolated
 from tests.fault.ledger import Ledger
 from tests.kit import eventually
+
+NARROW = Queue("narrow", concurrency_limit=4, key_limit=2, rate=Rate(count=10, per=timedelta(seconds=1)))
+SINGLE = Queue("single", concurrency_limit=1)
 
 
 def declare(adapter: Adapter, directory: Path | None = None) -> None:
@@ -42,6 +45,24 @@ def declare(adapter: Adapter, directory: Path | None = None) -> None:
         ledger.write("end", context.job.id)
         return len(ended)
 
+    @adapter.task("narrow", queue=NARROW)
+    async def narrow(data: dict[str, Any], context: JobContext) -> int:
+        return await short(data, context)
+
+    @adapter.task("family", queue=SINGLE)
+    async def family(data: dict[str, Any], context: JobContext) -> int:
+        """Its children share its queue and its key."""
+        assert ledger is not None
+        ledger.write("start", context.job.id)
+        job = context.job
+        children = [
+            short.job(data, queue=job.queue, concurrency_key=job.concurrency_key)
+            for _ in range(data["children"])
+        ]
+        ended = await context.batch_trigger_and_wait(children)
+        ledger.write("end", context.job.id)
+        return len(ended)
+
     @adapter.task("poison")
     async def poison(_: dict[str, Any], context: JobContext) -> None:
         assert ledger is not None
@@ -55,7 +76,7 @@ def declare(adapter: Adapter, directory: Path | None = None) -> None:
         ledger.write("start", context.job.id)
 
     adapter.remote_task("away", remote_id={"trigger": "away"})
-    del parent, poison, either
+    del parent, narrow, family, poison, either
 
 
 async def worker(adapter: Adapter, directory: Path) -> None:

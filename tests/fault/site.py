@@ -107,11 +107,12 @@ class Site:
         async with made:
             yield made
 
-    async def schedule(self, count: int, seconds: float, task: str = "short", **options: Any) -> list[UUID]:
+    async def schedule(
+        self, count: int, seconds: float, task: str = "short", *, children: int = 0, **options: Any
+    ) -> list[UUID]:
+        data = {"seconds": seconds, "children": children}
         async with self.adapter() as adapter:
-            handles = [
-                await adapter.schedule_job(task, {"seconds": seconds}, **options) for _ in range(count)
-            ]
+            handles = [await adapter.schedule_job(task, data, **options) for _ in range(count)]
         return [handle.id for handle in handles]
 
     def rows(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[DictRow]:
