@@ -61,6 +61,13 @@ BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
 GUARDS = [
     Guard(
+        "no schedule leaves with ticks still to be fired here",
+        "adapter/store/schedules.py",
+        "  AND (%(to)s = 'local' OR next_at = %(cut)s) RETURNING",
+        "  RETURNING",
+        "tests/cron/test_handover.py::test_ticks_that_are_still_to_be_fired_here_keep_it_here",
+    ),
+    Guard(
         "a tick that was refused is left alone for a while",
         "adapter/store/schedules.py",
         "  AND COALESCE((extra ->> 'refused_until')::timestamptz <= now(), true)\nORDER BY next_at",

@@ -326,12 +326,14 @@ async def soonest(conn: Connection, schema: Schema, tasks: Sequence[str]) -> flo
 
 # ---- whose clock it is ---------------------------------------------------------------------------
 
-#: Local ticks stop with the first word of a hand-over; whoever comes second begins nothing.
+#: Local ticks stop with the first word of a hand-over; whoever comes second begins nothing, and so does
+#: who comes before a tick that is still to be fired here, since nobody would fire it.
 _BEGIN: LiteralString = (
     """
 UPDATE {s}.job_schedules SET handover_state = %(state)s, handover_to = %(to)s, handover_cut = %(cut)s,
   next_at = CASE WHEN %(to)s = 'local' THEN next_at END, extra = extra - 'problem', updated_at = now()
-WHERE id = %(id)s AND owner = %(owner)s AND handover_state IS NULL RETURNING """
+WHERE id = %(id)s AND active AND owner = %(owner)s AND handover_state IS NULL
+  AND (%(to)s = 'local' OR next_at = %(cut)s) RETURNING """
     + _COLUMNS
 )
 _STEP: LiteralString = (

@@ -250,6 +250,17 @@ async def test_what_cannot_be_handed_over_is_refused(rig: Rig) -> None:
         await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
 
 
+async def test_ticks_that_are_still_to_be_fired_here_keep_it_here(rig: Rig) -> None:
+    made = await a_schedule(rig, missed="all")
+    year = "UPDATE {s}.job_schedules SET next_at = next_at - interval '1 year'"
+    await rig.sql(year)
+    with pytest.raises(ScheduleStateError, match="still to be fired"):
+        await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
+    assert await rig.adapter.firing.run_once() >= 1
+    begun = await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
+    assert begun.handover_cut == made.next_at
+
+
 async def test_canceled_it_is_gone_here_and_there(rig: Rig) -> None:
     made = await there(rig, await a_schedule(rig))
     await rig.adapter.cancel_schedule(made.id, reason="no more")

@@ -94,7 +94,8 @@ class HandOvers:
                 conn, self._database.schema, schedule, state=state, to=to, cut=following
             )
         if begun is None:
-            raise ScheduleStateError(schedule.id, "it changes hands already")
+            why = "it changes hands already, was changed, or has ticks still to be fired here: look and ask again"
+            raise ScheduleStateError(schedule.id, why)
         self._notifier.poke(CRON)
         return begun
 
