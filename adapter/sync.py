@@ -210,6 +210,7 @@ class SyncAdapter:
     rollout = _waiting(CutsOver.rollout)
     resalt = _waiting(CutsOver.resalt)
     rollback = _waiting(CutsOver.rollback)
+    migrate_pending = _waiting(CutsOver.migrate_pending)
     recalls = _waiting(CutsOver.recalls)
     recall_report = _waiting(CutsOver.recall_report)
     resume_recall = _waiting(CutsOver.resume_recall)

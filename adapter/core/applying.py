@@ -16,7 +16,7 @@ from adapter.domain.job import Job, JobStatus
 from adapter.domain.json import keepable
 from adapter.domain.outcome import Applied, Authority, RemoteReport
 from adapter.executors.base import RemoteRun
-from adapter.store import jobs, remote_runs, reports, taking_back
+from adapter.store import jobs, remote_runs, reports, settling
 from adapter.store.database import Connection
 from adapter.store.reports import Report
 from adapter.store.wakeup import DISPATCH, FINISHED, INBOX
@@ -121,14 +121,14 @@ class Applier:
         schema = self._database.schema
         if write.status is JobStatus.CANCELED and started is None:
             # Whether it had begun decides what becomes of it.
-            if not await taking_back.doubtful(conn, schema, write):
+            if not await settling.doubtful(conn, schema, write):
                 return None
             self._notifier.poke(INBOX)
             return Applied.CONFIRM
-        if (moved := await taking_back.settled(conn, schema, write)) is not None:
+        if (moved := await settling.settled(conn, schema, write)) is not None:
             self._notifier.poke(DISPATCH, moved.queue)
             return Applied.CHANGED
-        if (ended := await taking_back.hit_for_good(conn, schema, write)) is not None:
+        if (ended := await settling.hit_for_good(conn, schema, write)) is not None:
             self._log(ended, "a recall hit it at work, and it cannot run again")
             self.told(ended)
             return Applied.CHANGED

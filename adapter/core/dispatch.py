@@ -36,7 +36,7 @@ from adapter.domain.json import keepable
 from adapter.domain.routing import Flags
 from adapter.domain.task import TaskPolicy
 from adapter.executors.base import Executor
-from adapter.store import outbox, taking_back
+from adapter.store import outbox, settling
 from adapter.store.jobs import by_ids
 from adapter.store.outbox import Outgoing
 from adapter.store.steps import run
@@ -239,7 +239,7 @@ class Dispatcher:
         """Nothing arrived: a user's cancel ends the job, a recall has it back."""
         await self._canceled(row, proven=True)
         async with self._database.connection() as conn:
-            moved = await taking_back.proven_absent(
+            moved = await settling.proven_absent(
                 conn, self._database.schema, row.job.id, row.job.epoch, row.lease
             )
         if moved is not None:

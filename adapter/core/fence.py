@@ -8,7 +8,7 @@ from uuid import UUID
 from adapter.core.applying import rank_of
 from adapter.core.parts import Parts
 from adapter.domain.job import Job, JobStatus
-from adapter.store import jobs, reports, taking_back
+from adapter.store import jobs, reports, settling
 from adapter.store.wakeup import DISPATCH
 
 
@@ -41,7 +41,7 @@ class StartFence:
             )
             if started is not None:
                 return StartClaim(claimed=True)
-            moved = await taking_back.fenced(conn, schema, job_id, epoch, run_id)
+            moved = await settling.fenced(conn, schema, job_id, epoch, run_id)
             job = await jobs.get(conn, schema, job_id)
         if moved is not None:
             # It asks, so it would have been refused from then on: a recall need not ask any further.

@@ -87,10 +87,14 @@ RETURNING asked_at
 
 #: Gives a job up that nothing was asked of, or that something else has taken care of.
 _LEAVE: LiteralString = """
-WITH left_alone AS (
+WITH held AS MATERIALIZED (
+  -- Jobs before their ledger, as whoever settles them does.
+  SELECT id FROM {s}.worker_jobs_open WHERE recall_id = %(id)s AND (%(job)s::uuid IS NULL OR id = %(job)s)
+  ORDER BY id FOR UPDATE
+), left_alone AS (
   UPDATE {s}.recall_jobs SET outcome = %(outcome)s, settled_at = now()
   WHERE recall_id = %(id)s AND (%(job)s::uuid IS NULL OR job_id = %(job)s) AND outcome IS NULL
-    AND (NOT %(unasked)s OR asked_at IS NULL)
+    AND (NOT %(unasked)s OR asked_at IS NULL) AND (SELECT count(*) FROM held) >= 0
   RETURNING recall_id, job_id
 ), freed AS (
   UPDATE {s}.worker_jobs_open o SET recall_id = NULL, recall_to = NULL, updated_at = now()

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import typer
 
-from adapter.cli.cutover import changes, circuits, explaining, health, kills, parity, rollouts, shadows, state
+from adapter.cli.cutover import (
+    changes,
+    circuits,
+    explaining,
+    health,
+    kills,
+    parity,
+    recalls,
+    rollouts,
+    shadows,
+    state,
+)
 
 _HELP = """Move tasks between executors, see what it does, and be back in a second.
 
-Switches steer new jobs and never touch one that was given away. Every change needs a --reason and is written \
+Switches steer new jobs and never touch one that was given away; only `rollback` and `migrate-pending` move those. Every change needs a --reason and is written \
 down with who made it; `revert` takes it back.
 """
 
@@ -30,6 +41,7 @@ app.command("history", rich_help_panel=LOOK)(changes.history)
 app.command("rollout", rich_help_panel=MOVE)(rollouts.rollout)
 app.command("resalt", rich_help_panel=MOVE)(rollouts.resalt)
 app.command("withdraw", rich_help_panel=MOVE)(rollouts.withdraw)
+app.command("migrate-pending", rich_help_panel=MOVE)(recalls.migrate_pending)
 
 app.command("shadow", rich_help_panel=WATCH)(shadows.shadow)
 app.command("parity", rich_help_panel=WATCH)(parity.parity)
@@ -37,6 +49,10 @@ app.command("health", rich_help_panel=WATCH)(health.health)
 app.command("trip", rich_help_panel=WATCH)(health.trip)
 app.command("resume", rich_help_panel=WATCH)(circuits.resume)
 
+app.command("rollback", rich_help_panel=BACK)(recalls.rollback)
+app.command("recalls", rich_help_panel=BACK)(recalls.recalls)
+app.command("resume-recall", rich_help_panel=BACK)(recalls.resume_recall)
+app.command("stop-recall", rich_help_panel=BACK)(recalls.stop_recall)
 app.command("kill", rich_help_panel=BACK)(kills.kill)
 app.command("unkill", rich_help_panel=BACK)(kills.unkill)
 app.command("revert", rich_help_panel=BACK)(changes.revert)

@@ -13,7 +13,7 @@ from adapter.core.reading import Reader
 from adapter.domain.job import Job, JobStatus, SubmitState
 from adapter.domain.recall import Recall, RecallMode, RecallOutcome
 from adapter.executors.base import Executor, RemoteRun
-from adapter.store import jobs, recalls, taking_back
+from adapter.store import jobs, recalls, settling
 from adapter.store.recalls import Wanted
 from adapter.store.wakeup import DISPATCH
 
@@ -114,7 +114,7 @@ class JobTaker:
         if not refuses_old_runs(self._registry.find(job.type), executor, run):
             return False
         async with self._database.connection() as conn:
-            moved = await taking_back.fenced(conn, self._database.schema, job.id, job.epoch)
+            moved = await settling.fenced(conn, self._database.schema, job.id, job.epoch)
         if moved is not None:
             self._notifier.poke(DISPATCH, moved.queue)
         return moved is not None

@@ -112,11 +112,14 @@ class Recaller:
             if recall.state is RecallState.STOPPING:
                 await recalls.leave(conn, schema, recall.id, RecallOutcome.LEFT, unasked=True)
             if recall.state is RecallState.RUNNING:
-                moved = await taking_back.move_unsent(conn, schema, recall, recall.batch)
+                pending = recall.mode is RecallMode.PENDING
+                move = taking_back.move_pending if pending else taking_back.move_unsent
+                moved = await move(conn, schema, recall, recall.batch)
                 if moved.count:
                     self._notifier.poke(DISPATCH, *moved.queues)
                 unsent = moved.count
-                marked = (await taking_back.mark(conn, schema, recall, recall.batch)).count
+                if not pending:
+                    marked = (await taking_back.mark(conn, schema, recall, recall.batch)).count
             page = await recalls.due(conn, schema, recall.id, recall.batch)
         began = self._clock.monotonic()
         await self._rows(recall, page, spent)

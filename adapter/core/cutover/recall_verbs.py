@@ -45,6 +45,40 @@ class RecallsJobs:
             task, mode=mode, to=to, reason=reason, actor=actor, dry_run=dry_run, timeout=timeout
         )
 
+    async def migrate_pending(
+        self,
+        task: str,
+        *,
+        to: str,
+        reason: str,
+        actor: str = "application",
+        batch: int = 500,
+        per_second: float | None = None,
+        dry_run: bool = False,
+        timeout: timedelta | None = None,
+    ) -> RollbackReport:
+        """Move the delayed and queued jobs of a task (``*``: of all) to ``to``: what no rollout or switch touches.
+
+        Only what has not started and no remote was given: it asks nobody, and is exact. ``batch``: jobs in one
+        transaction; ``per_second``: at most so many. Stored, and gone on with, as a `rollback` is.
+
+        Raises:
+            InvalidArgumentError: the task cannot run there, a kill switch would bring its jobs back, or there is no
+                reason.
+            RecallConflictError: another recall of this task stands.
+            UnknownTaskError, UnknownExecutorError: there is no such thing.
+        """
+        return await self.rollbacks.migrate_pending(
+            task,
+            to=to,
+            reason=reason,
+            actor=actor,
+            dry_run=dry_run,
+            timeout=timeout,
+            batch=batch,
+            per_second=per_second,
+        )
+
     async def recalls(self, limit: int = 50) -> list[Recall]:
         """Return recalls, the newest first."""
         return await self.rollbacks.latest(limit)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from adapter.core.budget import SHARES
-from adapter.core.cutover.fencing import EVERY_VERSION, refuses_old_runs
+from adapter.core.cutover.promises import Promises
 from adapter.core.cutover.recall import Recaller
+from adapter.core.cutover.rollback_report import RollbackReport
 from adapter.core.cutover.steering import Steering
 from adapter.core.parts import Parts
 from adapter.domain.errors import (
@@ -23,10 +23,8 @@ from adapter.domain.errors import (
 from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.recall import (
     ANYWHERE,
-    Guarantee,
     NewRecall,
     Recall,
-    RecallCounts,
     RecallMode,
     RecallOutcome,
     RecallState,
@@ -34,56 +32,12 @@ from adapter.domain.recall import (
 )
 from adapter.domain.routing import EVERY_TASK, Flags, can_run, kill_switch
 from adapter.domain.task import TaskPolicy
-from adapter.store import recalls, taking_back
+from adapter.store import recalls
 from adapter.store.flag_changes import Author
 
 #: Jobs named one by one in a report.
 _MOST_NAMED = 100
 _HITS = (RecallOutcome.HIT_CANCELED, RecallOutcome.HIT_MOVED)
-#: What a job that the remote has accepted costs: two looks and a cancel.
-_READS, _CANCELS = 2, 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """Which guarantee holds for the jobs of one task at one executor, and why."""
-
-    task: str
-    executor: str
-    guarantee: Guarantee
-    jobs: RecallCounts
-    says: str
-
-
-@dataclass(slots=True, kw_only=True)
-class RollbackReport:
-    """What a rollback or migration found and did.
-
-    ``hit_running`` comes first: jobs that started after our cancel had left, and were canceled at work. ``outcomes``
-    counts jobs by `RecallOutcome`; ``open``: not settled yet. ``left``: jobs that stay where they are, at most 100.
-    ``eta_seconds``: what the remote's rate limit makes of what is left, None when it has none.
-    """
-
-    hit_running: list[UUID] = field(default_factory=list[UUID])
-    task: str
-    mode: str
-    target: str
-    dry_run: bool = False
-    recall_id: UUID | None = None
-    state: RecallState | None = None
-    promises: list[Promise] = field(default_factory=list[Promise])
-    #: Tasks that are not touched, each with the reason.
-    skipped: dict[str, str] = field(default_factory=dict[str, str])
-    outcomes: dict[str, int] = field(default_factory=dict[str, int])
-    left: list[UUID] = field(default_factory=list[UUID])
-    eta_seconds: float | None = None
-    seconds: float = 0.0
-    calls: int = 0
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.state is None or not self.state.is_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +57,7 @@ class Rollbacks:
         self._executors = parts.executors
         self._steering = steering
         self._recaller = recaller
+        self._promises = Promises(parts)
 
     async def rollback(
         self,
@@ -114,7 +69,6 @@ class Rollbacks:
         actor: str,
         dry_run: bool,
         timeout: timedelta | None,
-        **shape: Any,
     ) -> RollbackReport:
         """See `RecallsJobs.rollback`."""
         target = self._known(to)
@@ -134,19 +88,33 @@ class Rollbacks:
         plan = self._plan(task, RecallMode(mode), target, flags)
         if dry_run:
             return await self._preview(task, plan, target)
-        new = NewRecall(
-            id=UUID(str(uuid7())),
-            task=task,
-            source=ANYWHERE,
-            target=target,
-            mode=plan.mode,
-            types=tuple(plan.types),
-            idempotent=tuple(plan.idempotent),
-            reason=reason,
-            actor=actor,
-            **shape,
-        )
-        recall = await self._begin(new)
+        recall = await self._begin(_new(task, target, plan, reason=reason, actor=actor))
+        await self._recaller.work(recall.id, timeout=timeout)
+        return await self.report(recall.id, skipped=plan.skipped)
+
+    async def migrate_pending(
+        self,
+        task: str,
+        *,
+        to: str,
+        reason: str,
+        actor: str,
+        dry_run: bool,
+        timeout: timedelta | None,
+        batch: int,
+        per_second: float | None,
+    ) -> RollbackReport:
+        """See `RecallsJobs.migrate_pending`."""
+        target = self._known(to)
+        if not reason.strip() or batch < 1 or (per_second is not None and per_second <= 0):
+            msg = "A migration needs a reason, a batch of at least 1, and a rate above 0 or none."
+            raise InvalidArgumentError(msg)
+        flags = await self._steering.current()
+        plan = self._plan(task, RecallMode.PENDING, target, flags)
+        if dry_run:
+            return await self._preview(task, plan, target)
+        shape = {"batch": batch, "per_second": per_second}
+        recall = await self._begin(_new(task, target, plan, reason=reason, actor=actor, **shape))
         await self._recaller.work(recall.id, timeout=timeout)
         return await self.report(recall.id, skipped=plan.skipped)
 
@@ -226,8 +194,8 @@ class Rollbacks:
             calls=recall.calls,
         )
         if not report.is_done:
-            report.promises = await self._promises(list(recall.types), recall.source, recall.target)
-            report.eta_seconds = self._eta(report.promises)
+            report.promises = await self._promises.of(recall.mode, recall.types, recall.source, recall.target)
+            report.eta_seconds = self._promises.eta(report.promises)
         return report
 
     async def _get(self, recall_id: UUID) -> Recall:
@@ -268,12 +236,13 @@ class Rollbacks:
         skipped: dict[str, str] = {}
         taken: list[TaskPolicy] = []
         for policy in policies:
-            if can_run(policy, target, flags):
+            why_not = _why_not(policy, mode, target, flags)
+            if why_not is None:
                 taken.append(policy)
             else:
-                skipped[policy.id] = f"it cannot run at {target!r}: no handler or name there is known"
+                skipped[policy.id] = why_not
         if task != EVERY_TASK and skipped:
-            msg = f"The jobs of {task!r} cannot be taken back: {skipped[task]}."
+            msg = f"The jobs of {task!r} cannot be moved: {skipped[task]}."
             raise InvalidArgumentError(msg)
         if mode is RecallMode.ALL and (fragile := [each.id for each in taken if not each.idempotent]):
             msg = (
@@ -285,7 +254,7 @@ class Rollbacks:
         return _Plan(mode, [each.id for each in taken], idempotent, skipped)
 
     async def _preview(self, task: str, plan: _Plan, target: str) -> RollbackReport:
-        promises = await self._promises(plan.types, ANYWHERE, target)
+        promises = await self._promises.of(plan.mode, plan.types, ANYWHERE, target)
         return RollbackReport(
             task=task,
             mode=plan.mode.value,
@@ -293,53 +262,28 @@ class Rollbacks:
             dry_run=True,
             skipped=plan.skipped,
             promises=promises,
-            eta_seconds=self._eta(promises),
+            eta_seconds=self._promises.eta(promises),
         )
 
-    async def _promises(self, types: list[str], source: str, target: str) -> list[Promise]:
-        async with self._database.connection() as conn:
-            schema = self._database.schema
-            counts = await taking_back.count(conn, schema, types=types, source=source, target=target)
-        return [self._promise(task, executor, found) for (task, executor), found in counts.items()]
 
-    def _promise(self, task: str, executor: str, found: RecallCounts) -> Promise:
-        definition, place = self._registry.find(task), self._executors.get(executor)
-        if place is not None and refuses_old_runs(definition, place):
-            guarantee, says = (
-                Guarantee.FENCE,
-                "a run that was left behind asks before it begins, and is refused",
-            )
-        elif not (found.uncertain or found.accepted or found.started):
-            guarantee, says = Guarantee.UNSENT, "nothing was given away"
-        else:
-            guarantee = Guarantee.BEST_EFFORT
-            says = (
-                "each run is looked at, canceled, and moved once its remote says that it never started; one that "
-                "begins in between is canceled at work, and "
-            )
-            moves = definition is not None and definition.policy.idempotent
-            says += "runs again" if moves else "ends as CANCELED"
-            since = definition.policy.start_fence.get(executor) if definition is not None else None
-            if since not in {None, EVERY_VERSION}:
-                says += f"; runs bound to version {since} or later are exact"
-        return Promise(task=task, executor=executor, guarantee=guarantee, jobs=found, says=says)
+def _new(task: str, target: str, plan: _Plan, **said: Any) -> NewRecall:
+    return NewRecall(
+        id=UUID(str(uuid7())),
+        task=task,
+        source=ANYWHERE,
+        target=target,
+        mode=plan.mode,
+        types=tuple(plan.types),
+        idempotent=tuple(plan.idempotent),
+        **said,
+    )
 
-    def _eta(self, promises: list[Promise]) -> float | None:
-        """How long the calls take at the remotes' rate limits; None when none of them has one."""
-        longest: float | None = None
-        for name in {each.executor for each in promises}:
-            place = self._executors.get(name)
-            if place is None or place.budget is None:
-                continue
-            asked = sum(
-                each.jobs.uncertain + each.jobs.accepted
-                for each in promises
-                if each.executor == name and each.guarantee is not Guarantee.FENCE
-            )
-            per_second = place.budget.per_second
-            seconds = max(
-                asked * _READS / (per_second * SHARES["reads"]),
-                asked * _CANCELS / (per_second * SHARES["cancel"]),
-            )
-            longest = max(longest or 0.0, seconds)
-        return longest
+
+def _why_not(policy: TaskPolicy, mode: RecallMode, target: str, flags: Flags) -> str | None:
+    """Return why the jobs of a task cannot be moved to ``target``, None when they can."""
+    if not can_run(policy, target, flags):
+        return f"it cannot run at {target!r}: no handler or name there is known"
+    kill = kill_switch(flags, policy.id)
+    if mode is RecallMode.PENDING and kill is not None and kill[0] != target:
+        return f"the {kill[1]} would bring them back to {kill[0]!r}"
+    return None

@@ -88,9 +88,9 @@ class CutoverContext:
             raise ApiError(400, str(error), code=error.code) from None
 
 
-def answer(value: Any, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def answer(value: Any, headers: Mapping[str, str] | None = None, *, status: int = 200) -> JSONResponse:
     """Return what a verb returned, as JSON."""
-    return JSONResponse(to_jsonable_python(value), headers=headers)
+    return JSONResponse(to_jsonable_python(value), status, headers=headers)
 
 
 def _validated(model: type[_Body], value: Any, where: str) -> _Body:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from adapter.web.cutover.comparing import ComparingRoutes
 from adapter.web.cutover.context import CutoverContext
 from adapter.web.cutover.looking import LookingRoutes
+from adapter.web.cutover.recalls import RecallRoutes
 from adapter.web.cutover.schedules import ScheduleRoutes
 from adapter.web.cutover.steering import SteeringRoutes
 
@@ -24,6 +25,7 @@ def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
         LookingRoutes(context),
         SteeringRoutes(context),
         ComparingRoutes(context),
+        RecallRoutes(context),
         ScheduleRoutes(context),
     )
     return [route for group in groups for route in group.routes]
