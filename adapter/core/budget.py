@@ -47,10 +47,22 @@ class Budgets:
                 self._declared.add(executor.name)
             return await processes.spend(conn, self._database.schema, executor=executor.name, share=share)
 
-    async def take(self, executor: Executor, share: str, *, longest: timedelta | None = None) -> bool:
-        """Take one call, waiting for it; False when that would take longer than ``longest``."""
+    async def take(
+        self,
+        executor: Executor,
+        share: str,
+        *,
+        longest: timedelta | None = None,
+        spare: str | None = None,
+    ) -> bool:
+        """Take one call, waiting for it; False when that would take longer than ``longest``.
+
+        ``spare``: another share to take it from while the first has none.
+        """
         deadline = None if longest is None else self._clock.monotonic() + longest.total_seconds()
         while (wait := await self.wait_for(executor, share)) > 0:
+            if spare is not None and await self.wait_for(executor, spare) == 0:
+                return True
             if deadline is not None and self._clock.monotonic() + wait > deadline:
                 return False
             await self._clock.sleep(min(wait, 1.0))

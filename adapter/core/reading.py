@@ -40,13 +40,17 @@ class Reader:
         self._applier = applier
         self._budgets = budgets
 
-    async def read(self, executor: Executor, job_id: UUID, epoch: int, run_id: str) -> Seen:
+    async def read(
+        self, executor: Executor, job_id: UUID, epoch: int, run_id: str, *, spare: str | None = None
+    ) -> Seen:
         """Retrieve a run of a job's epoch and apply it; a run that has ended is remembered as ended.
+
+        ``spare``: see `Budgets.take`.
 
         Raises:
             ExecutorError: the remote could not be asked.
         """
-        await self._budgets.take(executor, "reads")
+        await self._budgets.take(executor, "reads", spare=spare)
         async with self._database.connection() as conn:
             began = await remote_runs.database_now(conn, self._database.schema)
         run = await executor.retrieve(run_id)

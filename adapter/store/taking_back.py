@@ -12,7 +12,7 @@ from adapter.store.new_epochs import BESIDE, NEW_EPOCH, UNSENT, UNSTARTED
 #: What a recall may take at all, with its columns as they are. A stopped one takes nothing.
 _IN_REACH: LiteralString = """type = ANY(%(types)s) AND executor <> 'local' AND executor <> %(target)s
     AND (%(source)s = '*' OR executor = %(source)s) AND NOT cancel_requested
-    AND (recall_id IS NULL OR recall_id = %(recall)s::uuid)"""
+    AND NOT COALESCE(extra ? 'shadow_of', false) AND (recall_id IS NULL OR recall_id = %(recall)s::uuid)"""
 _STANDS: LiteralString = "EXISTS (SELECT FROM {s}.recalls r WHERE r.id = %(recall)s AND r.state = 'running')"
 _MOVE_UNSENT: LiteralString = (
     """
@@ -93,7 +93,8 @@ _PENDING: LiteralString = (
     + ")"
 )
 _ELSEWHERE: LiteralString = """type = ANY(%(types)s) AND executor <> %(target)s
-    AND (%(source)s = '*' OR executor = %(source)s) AND NOT cancel_requested AND recall_id IS NULL"""
+    AND (%(source)s = '*' OR executor = %(source)s) AND NOT cancel_requested AND recall_id IS NULL
+    AND NOT COALESCE(extra ? 'shadow_of', false)"""
 
 _MOVE_PENDING: LiteralString = (
     """

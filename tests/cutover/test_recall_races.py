@@ -50,6 +50,21 @@ async def test_a_start_between_look_and_cancel_ends_a_fragile_job_and_is_told_fi
     assert (await rig.adapter.get_job(job_id) or pytest.fail("gone")).cancel_requested is False
 
 
+async def test_a_webhook_that_does_not_say_whether_it_began_decides_nothing(rig: Rig) -> None:
+    job_id, run = await sent(rig)
+
+    async def starts() -> None:
+        rig.fake.start(run.id)
+
+    async def told() -> None:
+        await rig.webhook("RUN_CANCELED", run, source="engine", status="CANCELED")
+        await rig.adapter.inbox.work_once()
+
+    around(rig, "cancel", before=starts, after=told)
+    report = await back(rig)
+    assert (await where(rig, job_id), report.hit_running) == (("CANCELED", "trigger", 1), [job_id])
+
+
 async def test_a_start_between_look_and_cancel_moves_an_idempotent_job_with_its_attempts(rig: Rig) -> None:
     job_id, run = await sent(rig, "safe")
 

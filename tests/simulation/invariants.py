@@ -74,9 +74,17 @@ def _new_epoch(world: World, job: UUID, before: dict[str, Any], after: dict[str,
     broken: list[str] = []
     if after["epoch"] != before["epoch"] + 1:
         broken.append("I4: an epoch was skipped")
-    if before["started"] is not None:
+    # What started is taken back only by a recall, and only if it may run twice.
+    taken_back = before["recall_id"] is not None
+    may = taken_back and world.accepted.get(job) == "idempotent"
+    if before["started"] is not None and not may:
         broken.append("I2: a job moved on that had started")
-    if before["executor"] != after["executor"] and before["submit_state"] not in {"never", "trying"}:
+    if after["recall_id"] is not None or after["recall_to"] is not None:
+        broken.append("I8: the new epoch has kept the old one's intent")
+    if taken_back and after["executor"] != before["recall_to"]:
+        broken.append("I6: it was taken back to another place than the recall says")
+    left = before["submit_state"] not in {"never", "trying"}
+    if before["executor"] != after["executor"] and left and not taken_back:
         broken.append("I6: a job was moved that a try had left for")
     if not world.rows("SELECT FROM job_events WHERE job_id = %s AND epoch = %s", job, after["epoch"]):
         broken.append("I8: a new epoch without an event")

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from adapter.domain.recall import RollbackMode
 from adapter.store import migrate
 from tests import kit
-from tests.simulation.world import BOTH, FENCED, TASKS, Crash, Loss, World, prepare
+from tests.simulation.world import BOTH, FENCED, IDEMPOTENT, TASKS, Crash, Loss, World, prepare
 
 EXAMPLES = kit.simulation_examples(25)
 STEPS = 50
@@ -72,6 +73,14 @@ class Turns:
 
 
 @dataclass(frozen=True)
+class Recalls:
+    """A person takes back what was given away."""
+
+    task: str
+    mode: RollbackMode
+
+
+@dataclass(frozen=True)
 class Works:
     """A worker claims and runs, and may die."""
 
@@ -91,7 +100,9 @@ class Dispatches:
 class Ticks:
     """Something that happens now and then."""
 
-    what: Literal["maintain", "reconcile", "confirm", "bury", "zombies", "takeover", "arrive"]
+    what: Literal[
+        "maintain", "reconcile", "confirm", "bury", "zombies", "takeover", "arrive", "recall", "stop"
+    ]
 
 
 @dataclass(frozen=True)
@@ -117,8 +128,9 @@ class Sleeps:
     seconds: int
 
 
-Happening = Schedules | Cancels | Turns | Works | Dispatches | Ticks | Runs | Webhook | Sleeps
+Happening = Schedules | Cancels | Turns | Recalls | Works | Dispatches | Ticks | Runs | Webhook | Sleeps
 
+_MODES: tuple[RollbackMode, ...] = ("recall-unstarted", "recall-unstarted", "recall-all")
 _which = st.integers(0, 9)
 _options = st.one_of(
     st.builds(dict[str, Any]),
@@ -141,7 +153,21 @@ _schedules = st.builds(
 )
 _runs = st.builds(Runs, _which, st.integers(0, 29))
 _ticks = st.builds(
-    Ticks, st.sampled_from(["maintain", "reconcile", "confirm", "bury", "zombies", "takeover", "arrive"])
+    Ticks,
+    st.sampled_from(
+        [
+            "maintain",
+            "reconcile",
+            "confirm",
+            "bury",
+            "zombies",
+            "takeover",
+            "arrive",
+            "recall",
+            "recall",
+            "stop",
+        ]
+    ),
 )
 _turns = st.builds(
     Turns,
@@ -154,6 +180,7 @@ _happenings: tuple[tuple[int, st.SearchStrategy[Happening]], ...] = (
     (2, _schedules),
     (1, st.builds(Cancels, _which)),
     (1, _turns),
+    (2, st.builds(Recalls, st.sampled_from(["*", BOTH, FENCED, IDEMPOTENT]), st.sampled_from(_MODES))),
     (3, st.builds(Works, st.sampled_from(["none", "claimed", "outcome", "reply"]))),
     (2, st.builds(Dispatches, st.booleans())),
     (3, st.builds(Dispatches, st.booleans(), st.sampled_from(_FAULTS))),
@@ -203,6 +230,8 @@ class Protocol(RuleBasedStateMachine):
                 await world.cancel(jobs[which % len(jobs)])
             case Turns(task, to):
                 await world.turn(task, to)
+            case Recalls(task, mode):
+                await world.recall(task, mode)
             case Works(loss):
                 await world.work(loss)
             case Dispatches(later, fault, crash):

@@ -24,9 +24,15 @@ from adapter.app import Adapter
 from adapter.core.completion import Completer, Done
 from adapter.core.context import JobContext
 from adapter.core.worker import Worker
-from adapter.domain.errors import AbortJobError, DatabaseUnavailableError
+from adapter.domain.errors import (
+    AbortJobError,
+    DatabaseUnavailableError,
+    InvalidArgumentError,
+    RecallConflictError,
+)
 from adapter.domain.identity import parse_epoch_tag
 from adapter.domain.job import LOCAL
+from adapter.domain.recall import RollbackMode
 from adapter.domain.task import Queue, RetryPolicy
 from adapter.executors.base import Accepted, Submission
 from adapter.executors.trigger_dev import TriggerDev
@@ -89,6 +95,8 @@ _TIMES = {
     "remote_runs": ("created_at", "missing_since", "checked_at"),
     "webhook_inbox": ("next_try_at", "received_at"),
     "leases": ("until",),
+    "recall_jobs": ("next_at", "asked_at"),
+    "recalls": ("held_until",),
 }
 
 
@@ -182,7 +190,8 @@ class World:
         there = {"trigger": "there"}
         retry = RetryPolicy(randomize=False)
         self.adapter.task(BOTH, retry=retry, remote_id=there)(self._handle)
-        self.adapter.task(FENCED, retry=retry, remote_id=there)(self._handle)
+        fence = {"trigger": "*"}
+        self.adapter.task(FENCED, retry=retry, remote_id=there, start_fence=fence)(self._handle)
         self.adapter.task(IDEMPOTENT, retry=retry, idempotent=True, remote_id=there)(self._handle)
         self.adapter.task(LATER, retry=retry, remote_delay=True, remote_id=there)(self._handle)
         self.adapter.task(LIMITED, retry=retry, queue=Queue("narrow", 1), remote_id=there)(self._handle)
@@ -215,8 +224,24 @@ class World:
         else:
             await self.adapter.rollout(task, to="trigger", percent=to, reason="simulation")
 
+    async def recall(self, task: str, mode: RollbackMode) -> None:
+        """A person rolls a task back; the recall gets one step far, and then its process is busy elsewhere."""
+        with contextlib.suppress(InvalidArgumentError, RecallConflictError):
+            await self.adapter.rollback(task, mode=mode, reason="simulation", timeout=timedelta(0))
+
+    async def go_on_with_recalls(self, *, stop: bool = False) -> None:
+        """Each open recall goes one step further, or is told to stop."""
+        for each in await self.adapter.recalls():
+            if each.state.is_open:
+                verb = self.adapter.stop_recall if stop else self.adapter.resume_recall
+                await verb(each.id, timeout=timedelta(0))
+
     async def tick(self, what: str) -> None:
         match what:
+            case "recall":
+                await self.go_on_with_recalls()
+            case "stop":
+                await self.go_on_with_recalls(stop=True)
             case "maintain":
                 await self.adapter.maintenance.run_once()
             case "reconcile":
@@ -527,6 +552,7 @@ class World:
         await self.adapter.inbox.run_once()
         await self.tick("confirm")
         await self.tick("reconcile")
+        await self.tick("recall")
 
     def never_ends(self) -> list[str]:
         """What is left after `settle`, in words."""

@@ -23,10 +23,14 @@ _SELDOM = timedelta(seconds=5)
 
 @dataclass(slots=True)
 class Spent:
-    """What was spent on a recall since it was last written down."""
+    """What was spent on a recall since it was last written down.
+
+    ``spare``: the share that may be used beside those of cancels and reads, while nobody needs it.
+    """
 
     began: float
     calls: int = 0
+    spare: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ class JobTaker:
             schema = self._database.schema
             if not await recalls.ask(conn, schema, recall.id, wanted.job_id, wanted.epoch):
                 return Next(_NOW)
-        await self._budgets.take(case.executor, "cancel")
+        await self._budgets.take(case.executor, "cancel", spare=case.spent.spare)
         case.spent.calls += 1
         await case.executor.cancel(case.run_id)
         run = await self._read(case)
@@ -144,5 +148,6 @@ class JobTaker:
 
     async def _read(self, case: _Case) -> RemoteRun | None:
         case.spent.calls += 1
-        seen = await self._reader.read(case.executor, case.job.id, case.job.epoch, case.run_id)
+        job, spare = case.job, case.spent.spare
+        seen = await self._reader.read(case.executor, job.id, job.epoch, case.run_id, spare=spare)
         return seen.run

@@ -11,8 +11,8 @@ from adapter.core.parts import Parts
 from adapter.domain.recall import Guarantee, RecallCounts, RecallMode
 from adapter.store import taking_back
 
-#: What a job that the remote has accepted costs: two looks and a cancel.
-_READS, _CANCELS = 2, 1
+#: What a job that the remote has accepted costs: a look, a cancel, and another look.
+_CALLS = 3
 
 
 class Promises:
@@ -63,8 +63,7 @@ class Promises:
                 for each in promises
                 if each.executor == name and each.guarantee is Guarantee.BEST_EFFORT
             )
-            per_second = place.budget.per_second
-            reads = asked * _READS / (per_second * SHARES["reads"])
-            cancels = asked * _CANCELS / (per_second * SHARES["cancel"])
-            longest = max(longest or 0.0, reads, cancels)
+            # While nothing else is handed out there, what is left of the shares is all ours.
+            calls = asked * _CALLS
+            longest = max(longest or 0.0, calls / (place.budget.per_second * sum(SHARES.values())))
         return longest

@@ -22,7 +22,7 @@ from adapter.core.parts import Parts
 from adapter.core.reading import Reader
 from adapter.domain.errors import ExecutorError, ThrottledError
 from adapter.domain.recall import Recall, RecallMode, RecallOutcome, RecallState
-from adapter.store import recalls, taking_back
+from adapter.store import outbox, recalls, taking_back
 from adapter.store.flag_changes import Author
 from adapter.store.recalls import Wanted
 from adapter.store.wakeup import DISPATCH, RECALL
@@ -121,6 +121,10 @@ class Recaller:
                 if not pending:
                     marked = (await taking_back.mark(conn, schema, recall, recall.batch)).count
             page = await recalls.due(conn, schema, recall.id, recall.batch)
+            places = sorted({each.executor for each in page})
+            # The switch keeps new jobs away, so the share of dispatch lies idle, unless other tasks need it.
+            idle = [await outbox.next_try(conn, schema, place) is None for place in places]
+            spent.spare = "dispatch" if all(idle) else None
         began = self._clock.monotonic()
         await self._rows(recall, page, spent)
         if unsent or marked or page:
