@@ -56,6 +56,8 @@ RESCUING, LIVENESS = "adapter/store/rescuing.py", "adapter/store/liveness.py"
 JUDGING, JUDGE = "adapter/core/judge.py", "tests/unit/test_judge.py"
 LIMITED, LIMITS = "adapter/store/limited_claims.py", "tests/store/test_limits.py"
 SHADOWING, SHADOW = "adapter/core/cutover/shadowing.py", "tests/cutover/test_shadow.py"
+RACES, KILLED = "tests/cutover/test_recall_races.py", "tests/cutover/test_recall_killed.py"
+SETTLING = "adapter/store/settling.py"
 TRY_KEY = "WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s"
 BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
@@ -87,6 +89,69 @@ GUARDS = [
         "  AND owner = 'local' AND handover_state IS NULL ORDER BY id FOR UPDATE",
         "  ORDER BY id FOR UPDATE",
         "tests/cron/test_contention.py::test_neither_a_call_nor_a_boot_changes_a_schedule_whose_clock_is_not_ours_alone",
+    ),
+    Guard(
+        "recall: a user's cancel wins",
+        SETTLING,
+        "AND recall_id IS NOT NULL AND NOT cancel_requested\n    AND (%(status)s = 'CANCELED' OR",
+        "AND recall_id IS NOT NULL\n    AND (%(status)s = 'CANCELED' OR",
+        f"{RACES}::test_a_users_cancel_wins_whenever_it_comes",
+    ),
+    Guard(
+        "recall: what has started moves only if its task is idempotent",
+        SETTLING,
+        "WHERE NOT held.began OR held.type = ANY(r.idempotent)",
+        "WHERE true",
+        f"{RACES}::test_a_start_between_look_and_cancel_ends_a_fragile_job_and_is_told_first",
+    ),
+    Guard(
+        "recall: a cancel that does not say whether the run had begun is looked at",
+        "adapter/core/applying.py",
+        "if write.status is JobStatus.CANCELED and started is None:",
+        "if started is not None and started is None:",
+        f"{RACES}::test_a_webhook_that_does_not_say_whether_it_began_decides_nothing",
+    ),
+    Guard(
+        "recall: nothing under an intent is submitted",
+        OUTBOX,
+        "OR (recall_id IS NULL AND (expires_at",
+        "OR ((expires_at",
+        f"{RACES}::test_what_is_under_a_recall_is_not_submitted_any_more",
+    ),
+    Guard(
+        "recall: a refused submit comes back instead of failing",
+        OUTBOX,
+        "    AND (recall_id IS NULL OR cancel_requested)\n",
+        "",
+        f"{RACES}::test_a_try_that_is_under_way_is_waited_for",
+    ),
+    Guard(
+        "recall: a run is not over while its job waits for its end",
+        "adapter/store/remote_runs.py",
+        "  AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open o\n    WHERE o.id = r.job_id AND o.epoch = r.epoch AND o.executor = r.executor AND o.remote_run_id = r.run_id)\n",
+        "",
+        f"{RACES}::test_a_run_is_not_ended_while_its_job_waits_for_its_end",
+    ),
+    Guard(
+        "recall: the intent stays once a cancel has left",
+        "adapter/store/recalls.py",
+        "    AND (NOT %(unasked)s OR asked_at IS NULL) AND",
+        "    AND",
+        f"{KILLED}::test_a_stopped_recall_sees_its_own_cancels_through",
+    ),
+    Guard(
+        "recall: pending jobs that have run stay",
+        "adapter/store/taking_back.py",
+        "started IS NULL AND attempt = 0 AND (",
+        "(",
+        "tests/cutover/test_migrate_pending.py::test_what_runs_has_run_or_is_to_be_canceled_stays",
+    ),
+    Guard(
+        "recall: versions without the fence are not believed",
+        "adapter/core/cutover/fencing.py",
+        " and its >= first",
+        "",
+        f"{RACES}::test_a_fence_is_believed_of_the_versions_that_have_it",
     ),
     Guard(
         "a parent that nobody holds is woken by its last child only",

@@ -78,6 +78,7 @@ class Recalls:
 
     task: str
     mode: RollbackMode
+    lost: Literal["retrieve", "cancel"] | None
 
 
 @dataclass(frozen=True)
@@ -174,13 +175,19 @@ _turns = st.builds(
     st.sampled_from(["*", BOTH, FENCED]),
     st.sampled_from(["local", "trigger", None, None, 0, 50, 100]),
 )
+_recalls = st.builds(
+    Recalls,
+    st.sampled_from(["*", BOTH, BOTH, FENCED, IDEMPOTENT, IDEMPOTENT]),
+    st.sampled_from(_MODES),
+    st.sampled_from([None, None, "retrieve", "cancel"]),
+)
 _dies = st.builds(Dispatches, st.booleans(), st.none(), st.sampled_from(["before", "in_flight", "after"]))
 #: What happens, and how often compared with the rest.
 _happenings: tuple[tuple[int, st.SearchStrategy[Happening]], ...] = (
     (2, _schedules),
     (1, st.builds(Cancels, _which)),
     (1, _turns),
-    (2, st.builds(Recalls, st.sampled_from(["*", BOTH, FENCED, IDEMPOTENT]), st.sampled_from(_MODES))),
+    (3, _recalls),
     (3, st.builds(Works, st.sampled_from(["none", "claimed", "outcome", "reply"]))),
     (2, st.builds(Dispatches, st.booleans())),
     (3, st.builds(Dispatches, st.booleans(), st.sampled_from(_FAULTS))),
@@ -230,8 +237,8 @@ class Protocol(RuleBasedStateMachine):
                 await world.cancel(jobs[which % len(jobs)])
             case Turns(task, to):
                 await world.turn(task, to)
-            case Recalls(task, mode):
-                await world.recall(task, mode)
+            case Recalls(task, mode, lost):
+                await world.recall(task, mode, lost)
             case Works(loss):
                 await world.work(loss)
             case Dispatches(later, fault, crash):

@@ -224,10 +224,18 @@ class World:
         else:
             await self.adapter.rollout(task, to="trigger", percent=to, reason="simulation")
 
-    async def recall(self, task: str, mode: RollbackMode) -> None:
-        """A person rolls a task back; the recall gets one step far, and then its process is busy elsewhere."""
+    async def recall(self, task: str, mode: RollbackMode, lost: Literal["retrieve", "cancel"] | None) -> None:
+        """A person rolls a task back; the recall gets one step far, and then its process is busy elsewhere.
+
+        ``lost``: the remote does what the first of such calls asks, and the answer is lost.
+        """
+        for _ in range(3 if lost is not None else 0):
+            self.fake.next_fault("timeout_after", on=lost)
         with contextlib.suppress(InvalidArgumentError, RecallConflictError):
             await self.adapter.rollback(task, mode=mode, reason="simulation", timeout=timedelta(0))
+        self.fake._faults.clear()
+        # New jobs may go there again: else there would soon be nothing to take back.
+        await self.turn(task, None)
 
     async def go_on_with_recalls(self, *, stop: bool = False) -> None:
         """Each open recall goes one step further, or is told to stop."""

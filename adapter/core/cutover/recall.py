@@ -212,16 +212,22 @@ class Recaller:
                 rows = await recalls.unwanted(conn, self._database.schema, recall.id, seen, _AT_ONCE)
             if not rows:
                 return
-            for name, run_id, job_id, epoch in rows:
-                executor = self._executors.get(name)
-                seen.append(run_id)
-                if executor is None:
-                    continue
-                try:
-                    await self._budgets.take(executor, "cancel")
-                    spent.calls += 2
-                    await executor.cancel(run_id)
-                    await self._reader.read(executor, job_id, epoch, run_id)
-                except ExecutorError as error:
-                    logger.info("runs left behind at %s stay for now: %s", name, error)
-                    return
+            seen += [run_id for _, run_id, _, _ in rows]
+            done = await asyncio.gather(*(self._cancel(*row, spent) for row in rows))
+            if not all(done):
+                return
+
+    async def _cancel(self, name: str, run_id: str, job_id: UUID, epoch: int, spent: Spent) -> bool:
+        """Cancel a run that was left behind; False when its remote cannot be asked now."""
+        executor = self._executors.get(name)
+        if executor is None:
+            return True
+        try:
+            await self._budgets.take(executor, "cancel", spare=spent.spare)
+            spent.calls += 2
+            await executor.cancel(run_id)
+            await self._reader.read(executor, job_id, epoch, run_id, spare=spent.spare)
+        except ExecutorError as error:
+            logger.info("runs left behind at %s stay for now: %s", name, error)
+            return False
+        return True
