@@ -11,7 +11,8 @@ import pytest
 
 from adapter.store import migrate
 from adapter.store.embedded import EmbeddedPostgres
-from tests import kit
+from tests import kit, pooling
+from tests.fault.pooler import pooled
 from tests.rig import Rig, rigged
 
 
@@ -68,6 +69,31 @@ def database_url(make_database: Callable[[], str]) -> str:
     url = make_database()
     migrate.upgrade(url, schema=kit.SCHEMA)
     return url
+
+
+@pytest.fixture(scope="session")
+def pooler(postgres: kit.Server) -> Iterator[str]:
+    """URL of a PgBouncer before the worker's PostgreSQL."""
+    directory = Path(tempfile.mkdtemp(prefix="adapter-test-"))
+    with pooled(postgres.url(), directory, connections=40) as url:
+        pooling.wait_for(url)
+        yield url
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(autouse=True)
+def product_behind_pooler(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With ADAPTER_TEST_POOLER the product is behind a pooler, but in tests that say why they cannot be."""
+    if (
+        not kit.own_setting("POOLER")
+        or "postgres" not in request.fixturenames
+        or request.node.get_closest_marker("direct")  # pyright: ignore[reportUnknownMemberType]
+    ):
+        yield
+        return
+    server = request.getfixturevalue("postgres")
+    with pooling.behind(request.getfixturevalue("pooler"), server.url()):
+        yield
 
 
 @pytest.fixture(scope="session")
