@@ -72,7 +72,7 @@ def database_url(make_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def pooler(postgres: kit.Server) -> Iterator[str]:
+def pooler_url(postgres: kit.Server) -> Iterator[str]:
     """URL of a PgBouncer before the worker's PostgreSQL."""
     directory = Path(tempfile.mkdtemp(prefix="adapter-test-"))
     with pooled(postgres.url(), directory, connections=40) as url:
@@ -92,7 +92,7 @@ def product_behind_pooler(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     server = request.getfixturevalue("postgres")
-    with pooling.behind(request.getfixturevalue("pooler"), server.url()):
+    with pooling.behind(request.getfixturevalue("pooler_url"), server.url()):
         yield
 
 
