@@ -122,7 +122,9 @@ def main() -> None:
             )
             code, load, plugs = asyncio.run(soak(server, arguments, samples, log))
             counts, thirds = verdict.facts(server.url())
-        lines = verdict.judge(samples, counts, thirds, seconds=arguments.seconds, code=code)
+        lines = verdict.judge(
+            samples, counts, thirds, rate=arguments.rate, seconds=arguments.seconds, code=code
+        )
         console.print(
             f"{plugs.kills} kills, {plugs.restarts} restarts of PostgreSQL, "
             f"{load.refused} transactions refused meanwhile"

@@ -22,6 +22,8 @@ LONG_LIFE = 0.6
 MOST_LATENCY_DRIFT = 1.5
 LATENCY_ALLOWANCE_MS = 25.0
 LEAST_THROUGHPUT = 0.7
+#: Of the rate that was asked for: below it the load was another than the one that is said to hold.
+LEAST_RATE = 0.5
 MOST_TABLE_MB = 64.0
 
 _ROWS = """
@@ -68,9 +70,15 @@ def facts(url: str) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
 
 
 def judge(
-    samples: Samples, counts: Sequence[Any], thirds: Sequence[Sequence[Any]], *, seconds: float, code: int
+    samples: Samples,
+    counts: Sequence[Any],
+    thirds: Sequence[Sequence[Any]],
+    *,
+    rate: float,
+    seconds: float,
+    code: int,
 ) -> list[Line]:
-    """Compare everything with its bound."""
+    """Compare everything with its bound; ``rate``: jobs a second that were asked for."""
     expected, lost, still_open, twice, finished, failed, rescued = counts
     looks = [look for each in samples.processes.values() for look in each]
     lives = [each for each in samples.processes.values() if each[-1].at - each[0].at >= seconds * LONG_LIFE]
@@ -79,8 +87,9 @@ def judge(
     (_, before, slow_before), (_, after, slow_after) = thirds[1], thirds[2]
     allowed_ms = float(slow_before) * MOST_LATENCY_DRIFT + LATENCY_ALLOWANCE_MS
     tables = max((each.table + each.indexes for each in database), default=0.0)
+    least = max(1.0, rate * seconds * LEAST_RATE)
     return [
-        _is("scheduled", expected, "> 0", held=expected > 0),
+        _is("scheduled, of the rate", expected, f">= {least:.0f}", held=expected >= least),
         _is("lost", lost, "0", held=lost == 0),
         _is("still open", still_open, "0", held=still_open == 0),
         _is("finished more than once", twice, "0", held=twice == 0),

@@ -5,7 +5,7 @@ What the product connects to is the pooler; what a test opens itself goes to the
 
 import asyncio
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from unittest import mock
 from urllib.parse import urlsplit, urlunsplit
@@ -17,26 +17,35 @@ from adapter.store.database import DatabaseConfig
 from tests.kit import eventually
 
 _direct = Settings.database
+#: The server and the pooler before it, while a test is behind one.
+_ways: list[tuple[str, str]] = []
 
 
 @contextmanager
 def behind(pooler: str, server: str) -> Generator[None]:
-    """Every adapter in this process that is given the server's URL reaches it through the pooler."""
-    address, hidden = _address(pooler), _address(server)
+    """Every adapter that is given the server's URL reaches it through the pooler: in this process, and in children."""
 
     def database(settings: Settings, application: str = "adapter") -> DatabaseConfig:
         config = _direct(settings, application)
-        parts = urlsplit(config.url)
-        if _address(config.url) != hidden:
+        if (url := _through(config.url)) is None:
             return config
-        return dataclasses.replace(
-            config,
-            url=urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@{address}")),
-            transaction_pooler=True,
-        )
+        return dataclasses.replace(config, url=url, transaction_pooler=True)
 
-    with mock.patch.object(Settings, "database", database):
-        yield
+    _ways.append((_address(server), _address(pooler)))
+    try:
+        with mock.patch.object(Settings, "database", database):
+            yield
+    finally:
+        _ways.pop()
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Return what a child gets as its environment: itself, or what leads through the pooler."""
+    changed = dict(given)
+    for name in ("ADAPTER_DATABASE_URL", "DATABASE_URL"):
+        if name in given and (url := _through(given[name])) is not None:
+            changed |= {name: url, "ADAPTER_DB_POOLER": "transaction"}
+    return changed
 
 
 def wait_for(pooler: str) -> None:
@@ -50,6 +59,15 @@ def _answers(url: str) -> bool:
     except psycopg.OperationalError:
         return False
     return True
+
+
+def _through(url: str) -> str | None:
+    """Return the URL through the pooler of a server that is behind one."""
+    parts = urlsplit(url)
+    for server, pooler in _ways:
+        if _address(url) == server:
+            return urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@{pooler}"))
+    return None
 
 
 def _address(url: str) -> str:

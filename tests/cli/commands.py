@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from adapter.cli.root import app
-from tests import kit
+from tests import kit, pooling
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def started(
         process = psutil.Popen(
             [sys.executable, "-m", "adapter.cli", *arguments],
             cwd=cwd,
-            env=surroundings,
+            env=pooling.environment(surroundings),
             stdin=stdin,
             stdout=out,
             stderr=err,

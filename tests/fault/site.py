@@ -17,7 +17,7 @@ from psycopg.rows import DictRow, dict_row
 
 from adapter import Adapter
 from adapter.settings import Settings
-from tests import kit
+from tests import kit, pooling
 from tests.fault import ledger
 from tests.fault.processes import declare
 from tests.kit import eventually
@@ -89,7 +89,7 @@ class Site:
             popen = subprocess.Popen(
                 [sys.executable, "-m", "tests.fault.processes", role, str(self.directory), *arguments],
                 cwd=kit.ROOT,
-                env={"PATH": os.environ["PATH"], **self.env, **env},
+                env=pooling.environment({"PATH": os.environ["PATH"], **self.env, **env}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -9,7 +9,7 @@ from soak import verdict
 from soak.sampling import OfDatabase, OfProcess, Samples
 from tests import kit
 
-SECONDS = 300.0
+SECONDS, RATE = 300.0, 0.5
 COUNTS = (100, 0, 0, 0, 110, 0, 2)
 THIRDS = [(1, 30, 5.0), (2, 40, 5.0), (3, 40, 6.0)]
 
@@ -53,7 +53,7 @@ def samples(*, rss_growth: float = 0, descriptor_growth: float = 0, rss: float =
 
 
 def broken(found: Samples, counts: object = COUNTS, thirds: object = THIRDS, code: int = 0) -> set[str]:
-    lines = verdict.judge(found, counts, thirds, seconds=SECONDS, code=code)  # pyright: ignore[reportArgumentType]
+    lines = verdict.judge(found, counts, thirds, rate=RATE, seconds=SECONDS, code=code)  # pyright: ignore[reportArgumentType]
     return {line.name for line in lines if not line.held}
 
 
@@ -94,3 +94,8 @@ def test_drift_and_a_bad_end_are_found_out() -> None:
     fewer = [*THIRDS[:2], (3, 20, 5.0)]
     assert broken(samples(), thirds=fewer) == {"finished in the last third / the middle third"}
     assert broken(samples(), code=1) == {"exit code of the workers"}
+
+
+def test_a_load_far_below_its_rate_is_found_out_and_called_no_loss() -> None:
+    sixth = int(RATE * SECONDS / 6)
+    assert broken(samples(), (sixth, *COUNTS[1:])) == {"scheduled, of the rate"}
