@@ -10,7 +10,7 @@ WORKERS ?= 2
 STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all test-quick test-oldest test-between check check-format check-lint check-types check-layers \
+.PHONY: help demo test test-all test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
 	check-quickstart check-migrations coverage soak bench bench-setup flips lock setup setup-node setup-older setup-pgbouncer clean
 
 help:
@@ -18,8 +18,9 @@ help:
 	@echo 'make test         all that CI runs'
 	@echo 'make test-quick   the tests that need neither Node nor a browser'
 	@echo 'make check        format, lint, types, layers, migrations'
-	@echo 'make test-oldest  store, core and family tests on PostgreSQL 14, the oldest we promise'
+	@echo 'make test-oldest  store, core and family tests on PostgreSQL 14, the oldest we promise, behind PgBouncer'
 	@echo 'make test-between migrations and hot statements on PostgreSQL 15, 16 and 17'
+	@echo 'make test-pooled  the quick tests behind PgBouncer in transaction mode'
 	@echo 'make coverage     the quick tests, with the branches they miss'
 	@echo 'make bench        the benchmarks'
 	@echo 'make bench-setup  the peers that the benchmarks compare with'
@@ -64,19 +65,23 @@ test-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbounc
 test-quick: setup
 	$(PYTEST) $(PARALLEL) -m 'not interop and not browser' tests
 
-# $(call on_postgres,VERSION,TESTS)
+# $(call on_postgres,VERSION,TESTS,ENVIRONMENT)
 define on_postgres
 	@if bin=$$($(BIN)/python scripts/older_postgres.py $(1)); then \
 		echo "PostgreSQL $(1)"; \
-		ADAPTER_TEST_PG_BIN=$$bin $(PYTEST) $(PARALLEL) $(2); \
+		$(3) ADAPTER_TEST_PG_BIN=$$bin $(PYTEST) $(PARALLEL) $(2); \
 	else \
 		test "$$CI" != true && echo 'skipped: the tests on PostgreSQL $(1)'; \
 	fi
 endef
 
-# The same tests again where SQL is: what the newest PostgreSQL knows, an older one may not.
-test-oldest: setup setup-older
-	$(call on_postgres,14,tests/store tests/core tests/families)
+# The same tests again where SQL is: what the newest PostgreSQL knows, an older one may not. And behind PgBouncer (directly on
+# a laptop without it): what a session remembers, a transaction may not.
+test-oldest: setup setup-older setup-pgbouncer
+	$(call on_postgres,14,tests/store tests/core tests/families,ADAPTER_TEST_POOLER=$$(scripts/debian_package.sh pgbouncer))
+
+test-pooled: setup setup-pgbouncer
+	ADAPTER_TEST_POOLER=1 $(PYTEST) $(PARALLEL) -m 'not interop and not browser' tests
 
 # In between: every migration, every hot statement and its plan.
 test-between: setup setup-older

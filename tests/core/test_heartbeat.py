@@ -16,6 +16,9 @@ from tests.rig import Rig, new_id, rigged
 
 LEASE = timedelta(seconds=30)
 
+#: Behind a transaction pooler a worker takes none.
+locks_a_session = pytest.mark.direct("a lock of the session")
+
 
 async def _made(rig: Rig, clock: ManualClock) -> Heartbeat:
     worker = new_id()
@@ -36,6 +39,7 @@ async def _nobody_locks(rig: Rig) -> bool:
     return not await rig.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
 
 
+@locks_a_session
 async def test_a_beat_takes_the_lock_and_tells_of_it_and_the_lock_goes_with_the_connection(rig: Rig) -> None:
     heartbeat = await _made(rig, ManualClock())
     with heartbeat._connect() as conn:
@@ -47,6 +51,7 @@ async def test_a_beat_takes_the_lock_and_tells_of_it_and_the_lock_goes_with_the_
     await eventually(lambda: _looks_free(rig))
 
 
+@locks_a_session
 async def test_a_lock_that_an_earlier_connection_still_has_is_not_told_of_and_taken_later(rig: Rig) -> None:
     heartbeat = await _made(rig, ManualClock())
     with heartbeat._connect() as earlier:
@@ -62,6 +67,7 @@ async def test_a_lock_that_an_earlier_connection_still_has_is_not_told_of_and_ta
             assert not await _looks_free(rig)
 
 
+@locks_a_session
 async def test_no_lock_is_taken_where_the_backend_is_not_the_connections_own(rig: Rig) -> None:
     heartbeat = await _made(rig, ManualClock())
     with psycopg.Connection[DictRow].connect(rig.url, autocommit=True, row_factory=dict_row) as conn:
@@ -71,6 +77,7 @@ async def test_no_lock_is_taken_where_the_backend_is_not_the_connections_own(rig
         assert await rig.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
 
+@locks_a_session
 async def test_nothing_begins_when_no_beat_got_through_for_four_seconds(rig: Rig) -> None:
     clock = ManualClock()
     heartbeat = await _made(rig, clock)
