@@ -25,6 +25,7 @@ async def _completed(rig: Rig) -> int:
     return await rig.value("SELECT count(*) FROM {s}.worker_jobs_finished WHERE success")
 
 
+@pytest.mark.direct("without news the ends ask")
 async def test_the_end_of_a_job_asks_for_no_other_when_none_was_left(database_url: str) -> None:
     async with rigged(database_url) as producer, rigged(database_url) as rig:
         running = rig.adapter.running(work=True, dispatch=False, sync=False)
@@ -43,6 +44,7 @@ async def test_the_end_of_a_job_asks_for_no_other_when_none_was_left(database_ur
             assert NUMBER <= worker._claims - before < NUMBER * 1.5
 
 
+@pytest.mark.direct("there are no news")
 async def test_news_that_find_no_room_are_not_forgotten(database_url: str) -> None:
     gate, seen = asyncio.Event(), list[int]()
 
@@ -81,6 +83,7 @@ async def test_a_claim_that_comes_short_behind_the_head_is_followed_by_one_from_
         await worker.run_once()
 
 
+@pytest.mark.direct("no plan is kept")
 async def test_plans_that_were_made_for_an_empty_table_read_no_full_one(database_url: str) -> None:
     """They are kept as long as the worker's connection, and what is true of an empty table does not last."""
     async with rigged(database_url) as rig:
