@@ -87,7 +87,7 @@ def product_behind_pooler(request: pytest.FixtureRequest) -> Iterator[None]:
     if (
         not kit.own_setting("POOLER")
         or "postgres" not in request.fixturenames
-        or request.node.get_closest_marker("direct")  # pyright: ignore[reportUnknownMemberType]
+        or request.node.get_closest_marker("direct")
     ):
         yield
         return
