@@ -60,6 +60,7 @@ async def _two(site: Site, env: dict[str, str]) -> dict[int, Process]:
     return {(await each.ready()).pid: each for each in workers}
 
 
+@pytest.mark.direct("a lock of the session")
 async def test_the_jobs_of_a_killed_worker_run_again_within_ten_seconds(site: Site) -> None:
     workers = await _two(site, LEASE | {"ADAPTER_WORKER_LEASE_SECONDS": "15"})
     await _settled(site, 15)
@@ -99,6 +100,7 @@ async def test_a_stopped_worker_is_taken_for_dead_by_its_lease_alone_and_writes_
     assert "lost its lease" in workers[victim].said()
 
 
+@pytest.mark.direct("a lock of the session")
 async def test_a_worker_that_loses_its_lock_connection_and_lives_keeps_its_jobs(site: Site) -> None:
     await _two(site, LEASE)
     await _settled(site, LEASE_S)
@@ -156,6 +158,7 @@ async def test_postgres_restarts_under_long_jobs_and_nobody_is_rescued(
         assert set(ledger.starts(site.check(jobs)).values()) == {1}
 
 
+@pytest.mark.direct("a lock of the session")
 async def test_a_judge_behind_a_pooler_sees_the_locks_of_workers_that_are_not(
     site: Site, server_dir: Path
 ) -> None:
