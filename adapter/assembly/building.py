@@ -16,6 +16,7 @@ from adapter.core.canceling import Canceler
 from adapter.core.cron.firing import Firing
 from adapter.core.cron.handover import HandOvers
 from adapter.core.cutover.canaries import CanaryKeeper
+from adapter.core.cutover.draining import Drains
 from adapter.core.cutover.failback import Failback
 from adapter.core.cutover.recall import Recaller
 from adapter.core.cutover.rollback import Rollbacks
@@ -23,6 +24,7 @@ from adapter.core.cutover.shadowing import Shadows
 from adapter.core.cutover.status import Overview
 from adapter.core.cutover.steering import Steering
 from adapter.core.cutover.tally import Tally
+from adapter.core.cutover.way_back import WaysBack
 from adapter.core.dead_letters import DeadLetters
 from adapter.core.dispatch import Dispatcher
 from adapter.core.fence import StartFence
@@ -68,6 +70,7 @@ _MADE_BY_OPEN = frozenset(
         "canceler",
         "database",
         "dispatcher",
+        "drains",
         "failback",
         "fence",
         "firing",
@@ -89,6 +92,7 @@ _MADE_BY_OPEN = frozenset(
         "shadows",
         "steering",
         "watch",
+        "ways_back",
     ]
 )
 
@@ -195,6 +199,8 @@ class Building(HookPoints[Any, Any], ABC):
         self.recaller = Recaller(self._parts, self.steering, self.dispatcher, reader, self.budgets)
         self.rollbacks = Rollbacks(self._parts, self.steering, self.recaller)
         self.overview = Overview(self._parts, self.steering)
+        self.drains = Drains(self._parts, self.budgets)
+        self.ways_back = WaysBack(self._parts)
         lease = timedelta(seconds=self.settings.worker_lease_seconds)
         self.maintenance = Maintenance(self._parts, lease, self.canceler)
         self.retention = Retention(self._parts)

@@ -10,7 +10,10 @@ from adapter.app import Adapter
 from adapter.cli import storage_checks
 from adapter.cli.output import brief
 from adapter.cli.verdicts import Check, Verdict
+from adapter.domain import gates
+from adapter.domain.destinations import Share, destination
 from adapter.domain.errors import AdapterError
+from adapter.domain.job import LOCAL
 from adapter.domain.routing import Flags
 from adapter.store import diagnosis, migrate
 from adapter.store.database import Connection, DatabaseConfig, Schema
@@ -43,6 +46,7 @@ class Doctor:
                     await self._backlog(conn, schema)
                     await self._remotes(conn, schema)
                     await self._switches()
+                    await self._ways_back()
                     self._checks += await storage_checks.examine(conn, schema)
                 await self._transactions(conn, schema)
         except psycopg.Error as error:
@@ -171,6 +175,23 @@ class Doctor:
             said = [f"{', '.join(waits)} would wait"] if waits else []
             said += [f"{', '.join(stays)} would stay"] if stays else []
             self._pass(f"kill '*' --to {name}", "; ".join(said) or "every task can run there")
+
+    async def _ways_back(self) -> None:
+        """See whether tasks that run elsewhere could come back to the handlers they have here."""
+        async with self._adapter as adapter:
+            flags = await adapter.steering.current()
+            away = {
+                each.id
+                for each in adapter.registry
+                if each.runs_here and destination(each.policy, flags).shares != (Share(LOCAL, 100),)
+            }
+            ways = [each for each in await adapter.can_go_back() if each.task in away]
+        stuck = [each for each in ways if each.verdict is not gates.Verdict.PASSED]
+        for each in stuck:
+            why = "; ".join(c.says for c in each.checks if c.verdict is not gates.Verdict.PASSED)
+            self._warn("way back", f"{each.task} could not come back to local now: {why}")
+        if ways and not stuck:
+            self._pass("way back", f"{len(ways)} tasks that run elsewhere could come back")
 
     async def _backlog(self, conn: Connection, schema: Schema) -> None:
         found = await diagnosis.backlog(conn, schema)

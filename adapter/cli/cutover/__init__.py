@@ -10,6 +10,7 @@ import typer
 from adapter.cli.cutover import (
     changes,
     circuits,
+    draining,
     explaining,
     health,
     kills,
@@ -56,3 +57,7 @@ app.command("stop-recall", rich_help_panel=BACK)(recalls.stop_recall)
 app.command("kill", rich_help_panel=BACK)(kills.kill)
 app.command("unkill", rich_help_panel=BACK)(kills.unkill)
 app.command("revert", rich_help_panel=BACK)(changes.revert)
+app.command("can-go-back", rich_help_panel=BACK)(draining.can_go_back)
+
+app.command("drain", rich_help_panel=FINISH)(draining.drain)
+app.command("wait-drained", rich_help_panel=FINISH)(draining.wait_drained)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adapter.web.cutover.comparing import ComparingRoutes
 from adapter.web.cutover.context import CutoverContext
+from adapter.web.cutover.finishing import FinishingRoutes
 from adapter.web.cutover.looking import LookingRoutes
 from adapter.web.cutover.recalls import RecallRoutes
 from adapter.web.cutover.schedules import ScheduleRoutes
@@ -27,5 +28,6 @@ def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
         ComparingRoutes(context),
         RecallRoutes(context),
         ScheduleRoutes(context),
+        FinishingRoutes(context),
     )
     return [route for group in groups for route in group.routes]
