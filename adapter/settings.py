@@ -12,11 +12,29 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from adapter.core.worker_options import WorkerOptions
 from adapter.domain.errors import ConfigurationError
+from adapter.domain.job import executor_name
 from adapter.domain.routing import EVERY_TASK
 from adapter.store.database import DatabaseConfig
 
 _KILL = "ADAPTER_EXECUTOR"
 _KILL_TASK = "ADAPTER_EXECUTOR__"
+#: What ties an application to an executor: the guides' variables, the SDK's, and ours.
+_TIES = {
+    "trigger": (
+        "TRIGGER_PROJECT_ID",
+        "TRIGGER_SECRET_KEY",
+        "TRIGGER_API_KEY",
+        "TRIGGER_SECRET",
+        "TRIGGER_DEV_API_KEY",
+        "TRIGGER_API_URL",
+        "TRIGGER_ENDPOINT",
+        "TRIGGER_WEBHOOK_SECRET",
+        "TRIGGER_PROJECT_REF",
+        "TRIGGER_ACCESS_TOKEN",
+        "ADAPTER_TRIGGER_RATE_PER_MINUTE",
+        "ADAPTER_WEBHOOK_SECRETS",
+    )
+}
 
 
 def _from(*names: str) -> Any:
@@ -201,3 +219,15 @@ class Settings(BaseModel):
             "queues": self.worker_queues,
         }
         return WorkerOptions(**(options | changes))
+
+
+def variables_set(executor: str, environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names of the variables that are set for an executor, or send jobs to it; never a value."""
+    given = os.environ if environ is None else environ
+    there = {name for name in _TIES.get(executor, ()) if given.get(name, "").strip()}
+    there |= {
+        name
+        for name, value in given.items()
+        if (name == _KILL or name.startswith(_KILL_TASK)) and executor_name(value.strip()) == executor
+    }
+    return sorted(there)

@@ -17,7 +17,9 @@ from adapter.core.cron.firing import Firing
 from adapter.core.cron.handover import HandOvers
 from adapter.core.cutover.canaries import CanaryKeeper
 from adapter.core.cutover.draining import Drains
+from adapter.core.cutover.drilling import Drills
 from adapter.core.cutover.failback import Failback
+from adapter.core.cutover.finalizing import Finalizing
 from adapter.core.cutover.recall import Recaller
 from adapter.core.cutover.rollback import Rollbacks
 from adapter.core.cutover.shadowing import Shadows
@@ -52,7 +54,7 @@ from adapter.domain.errors import (
 from adapter.domain.job import LOCAL
 from adapter.domain.routing import EVERY_TASK
 from adapter.executors.base import Executor, ExecutorSet
-from adapter.settings import Settings
+from adapter.settings import Settings, variables_set
 from adapter.store import revisions
 from adapter.store.database import Database, DatabaseConfig
 from adapter.store.insights import Insights
@@ -71,8 +73,10 @@ _MADE_BY_OPEN = frozenset(
         "database",
         "dispatcher",
         "drains",
+        "drilling",
         "failback",
         "fence",
+        "finalizing",
         "firing",
         "hand_overs",
         "inbox",
@@ -201,6 +205,8 @@ class Building(HookPoints[Any, Any], ABC):
         self.overview = Overview(self._parts, self.steering)
         self.drains = Drains(self._parts, self.budgets)
         self.ways_back = WaysBack(self._parts)
+        self.drilling = Drills(self._parts, self._flags, self.steering)
+        self.finalizing = Finalizing(self._parts, self.steering, self.drains, variables_set)
         lease = timedelta(seconds=self.settings.worker_lease_seconds)
         self.maintenance = Maintenance(self._parts, lease, self.canceler)
         self.retention = Retention(self._parts)

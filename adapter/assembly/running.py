@@ -49,6 +49,7 @@ class Assembly(Building):
                 "maintenance": self.maintenance.loop,
                 "retention": self.retention.loop,
                 "failback": self.failback.loop,
+                "drills": self.drilling.loop,
                 "shadows": self.shadows.loop,
                 "cron": self.firing.loop,
                 "hand-over": self.hand_overs.loop,

@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from adapter.domain.errors import ChangeNotFoundError, FlagConflictError, InvalidArgumentError
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.executor_health import FORGET
+from adapter.store.finalizations import refuse_finalized
 from adapter.store.steps import Row
 
 # Locks all flags until the end of the transaction.
@@ -45,6 +46,8 @@ _LATEST: LiteralString = """
 SELECT id, actor FROM {s}.flag_changes WHERE kind = %(kind)s AND task = %(task)s
   AND (kind = 'kill' OR executor = %(executor)s) ORDER BY id DESC LIMIT 1
 """
+#: The kinds that send jobs to their executor.
+_SENDS = frozenset({"kill", "rollout", "shadow"})
 #: What a flag says; the rest is who said it.
 _SAYS = ("executor", "percent", "salt", "hash_by", "detail")
 
@@ -175,6 +178,8 @@ async def _put(
     before: Row | None,
     value: Mapping[str, Any] | None,
 ) -> FlagChange:
+    if value is not None and key["kind"] in _SENDS:
+        await refuse_finalized(conn, schema, key["executor"], key["task"])
     await fetch(conn, schema, _DELETE, key)
     if key["kind"] == "circuit" and value is None:
         await fetch(conn, schema, FORGET, key)

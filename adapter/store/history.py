@@ -14,6 +14,10 @@ _SOURCES: tuple[LiteralString, ...] = (
     FROM {s}.flag_changes""",
     """SELECT 'queue-' || id, at, actor, source, 'queue ' || kind, queue, NULL, before, after, reason
     FROM {s}.queue_changes""",
+    """SELECT 'finalization-' || id, at, actor, source, 'finalized', task, executor, NULL, NULL, reason
+    FROM {s}.finalizations""",
+    """SELECT 'reopening-' || id, reopened_at, reopened_by, reopened_from, 'reopened', task, executor, NULL, NULL, reopen_reason
+    FROM {s}.finalizations WHERE reopened_at IS NOT NULL""",
     """SELECT 'schedule-' || id, at, actor, source, 'schedule ' || kind, task, NULL, before, after, reason
     FROM {s}.schedule_changes""",
     """SELECT 'recall-' || id, created_at, actor, 'recall', mode, task, target, NULL,
@@ -32,6 +36,11 @@ SELECT DISTINCT ON (kind, task, CASE WHEN kind <> 'kill' THEN executor END)
   'flag-' || id AS id, at, actor, source, kind, task AS subject, executor, before, after, reason
 FROM {s}.flag_changes WHERE task IN (%(task)s, '*') AND at <= %(at)s
 ORDER BY kind, task, CASE WHEN kind <> 'kill' THEN executor END, {s}.flag_changes.id DESC
+"""
+
+_SINCE: LiteralString = """
+SELECT 'flag-' || id AS id, at, actor, source, kind, task AS subject, executor, before, after, reason
+FROM {s}.flag_changes WHERE task IN (%(task)s, '*') AND at > %(at)s ORDER BY {s}.flag_changes.id
 """
 
 
@@ -68,9 +77,12 @@ class Change:
             case _, _, None if self.before is not None and not self.kind.startswith("schedule "):
                 return f"{_WORDS.get(self.kind, self.kind)}{to} taken away"
             case _:
-                return f"{_WORDS.get(self.kind, self.kind)}{to}"
+                left = self.kind in _LEAVING
+                return f"{self.executor} {self.kind}" if left else f"{_WORDS.get(self.kind, self.kind)}{to}"
 
 
+#: Kinds that say what became of an executor.
+_LEAVING = {"finalized", "reopened"}
 _WORDS = {"kill": "kill switch", "circuit": "open circuit"}
 
 
@@ -91,3 +103,8 @@ async def in_force(conn: Connection, schema: Schema, task: str, at: datetime) ->
     """Return the changes that made the flags of a task what they were at a moment."""
     rows = await fetch(conn, schema, _IN_FORCE, {"task": task, "at": at})
     return [change for row in rows if (change := Change(**row)).after is not None]
+
+
+async def flags_since(conn: Connection, schema: Schema, task: str, at: datetime) -> list[Change]:
+    """Return the changes of the flags of a task after a moment, the oldest first."""
+    return [Change(**row) for row in await fetch(conn, schema, _SINCE, {"task": task, "at": at})]

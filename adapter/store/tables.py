@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from adapter.domain.job import OPEN, TERMINAL, SubmitState, WaitingFor
 from adapter.store.columns import flag, moment, required, stamp
 from adapter.store.cutover_tables import tables_of_cutover
+from adapter.store.finishing_tables import finishing_tables
 from adapter.store.recall_tables import recall_tables
 from adapter.store.side_tables import tables_beside_jobs
 
@@ -105,6 +106,7 @@ def metadata_for(schema: str = "adapter") -> MetaData:
     tables_beside_jobs(metadata)
     tables_of_cutover(metadata)
     recall_tables(metadata)
+    finishing_tables(metadata)
     return metadata
 
 

@@ -118,3 +118,40 @@ CREATE TABLE {s}.schedule_changes (
 CREATE INDEX schedule_changes_schedule ON {s}.schedule_changes (schedule_id, id);
 -- Ticks go after a month: by then no clock can have been set back so far.
 CREATE INDEX schedule_ticks_created ON {s}.schedule_ticks (created_at);
+
+-- Drills: the intent to put a flag back, and what was measured. Finalizations: executors that were left for good.
+CREATE TABLE {s}.drills (
+  id UUID PRIMARY KEY,
+  task TEXT NOT NULL,
+  target TEXT NOT NULL,
+  state TEXT DEFAULT 'running' NOT NULL,
+  reason TEXT NOT NULL,
+  actor TEXT NOT NULL,
+  source TEXT NOT NULL,
+  hold INTERVAL NOT NULL,
+  flag_before JSONB,
+  flag_version BIGINT NOT NULL,
+  started_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  held_until TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  finished_at TIMESTAMP WITH TIME ZONE,
+  result JSONB,
+  CONSTRAINT drills_state CHECK (state IN ('failed', 'inconclusive', 'interrupted', 'overtaken', 'passed', 'running'))
+);
+CREATE UNIQUE INDEX drills_running ON {s}.drills (task) WHERE state = 'running';
+CREATE INDEX drills_started ON {s}.drills (started_at);
+CREATE TABLE {s}.finalizations (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  executor TEXT NOT NULL,
+  task TEXT NOT NULL,
+  actor TEXT NOT NULL,
+  source TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  gates JSONB NOT NULL,
+  accepted JSONB NOT NULL,
+  reopened_at TIMESTAMP WITH TIME ZONE,
+  reopened_by TEXT,
+  reopened_from TEXT,
+  reopen_reason TEXT
+);
+CREATE UNIQUE INDEX finalizations_standing ON {s}.finalizations (executor, task) WHERE reopened_at IS NULL;

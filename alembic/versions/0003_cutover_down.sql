@@ -1,5 +1,8 @@
 -- Takes 0003_cutover.sql away again, the last first.
 
+DROP TABLE {s}.finalizations;
+DROP TABLE {s}.drills;
+
 DROP INDEX {s}.worker_jobs_open_stranded;
 
 DROP TABLE {s}.shadow_progress;

@@ -2,6 +2,8 @@
 
 from types import ModuleType
 
+import pytest
+
 from tests.cli.commands import adapter
 
 
@@ -51,3 +53,42 @@ def test_the_doctor_asks_for_the_way_back_of_what_runs_elsewhere(shop: ModuleTyp
     assert adapter("cutover", "rollout", "index", *options).code == 0
     (finding,) = findings()
     assert finding.startswith("index could not come back to local now: no worker is alive")
+
+
+def test_what_still_ties_one_there_is_shown_with_the_gates(
+    shop: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert adapter("jobs", "schedule", "report", "{}").code == 0
+    monkeypatch.setenv("TRIGGER_DEV_API_KEY", "not-to-be-shown")
+    shown = adapter("cutover", "finalize", "trigger", "--check")
+    assert (shown.code, "not every gate has passed" in shown.err) == (3, True)
+    assert "TRIGGER_DEV_API_KEY" in shown.out
+    assert "not-to-be-shown" not in shown.out + shown.err
+    found = adapter("--json", "cutover", "finalize", "trigger", "--check").document
+    assert (found["ready"], found["executor"], found["task"]) == (False, "trigger", "*")
+
+
+def test_an_executor_is_left_for_good_and_reopened(shop: ModuleType) -> None:
+    refused = adapter("cutover", "finalize", "trigger", "--reason", "done")
+    assert (refused.code, "[not_finalized]" in refused.err) == (5, True)
+    words = [f"--accept={gate}=not needed" for gate in ("elsewhere", "drill", "parity")]
+    done = adapter("cutover", "finalize", "trigger", *words, "--reason", "done")
+    assert (done.code, done.out) == (0, "trigger is left for good by every task\n"), done.err
+    turned = adapter("cutover", "kill", "index", "--to", "trigger", "--reason", "x")
+    assert (turned.code, "[executor_finalized]" in turned.err) == (5, True)
+    assert adapter("cutover", "reopen", "trigger", "--reason", "too early").code == 0
+    assert adapter("cutover", "reopen", "trigger", "--reason", "again").code == 6
+    assert adapter("cutover", "finalize", "trigger", "--accept", "drill", "--reason", "x").code == 2
+    assert adapter("cutover", "finalize", "trigger", "--reason", " ").code == 2
+
+
+def test_a_drill_answers_with_what_it_measured(shop: ModuleType) -> None:
+    words = ("cutover", "drill", "index", "--for", "1s", "--reason", "monthly")
+    made = adapter("--json", *words)
+    assert made.code == 3, made.err
+    assert made.document["state"] == "inconclusive"
+    assert made.document["measured"]["checks"][0]["name"] == "stopped"
+    assert adapter("--json", "cutover", "status").document["flags"] == []
+    assert "inconclusive" in adapter("cutover", "drills").out
+    assert adapter("cutover", "drill", "report", "--for", "1s", "--reason", "x").code == 2
+    assert adapter("cutover", "drill", "index", "--for", "soon", "--reason", "x").code == 2

@@ -1,4 +1,4 @@
-"""The processes that are killed: `python -m tests.fault.processes worker|dispatcher|producer|server DIRECTORY [PORT]`.
+"""The processes that are killed: `python -m tests.fault.processes worker|dispatcher|producer|drill|server DIRECTORY [PORT]`.
 
 Settings come from the environment. Ready is said by a file `ready-{pid}`.
 """
@@ -100,6 +100,12 @@ async def dispatcher(adapter: Adapter, directory: Path) -> None:
         await stop.wait()
 
 
+async def drill(adapter: Adapter, directory: Path) -> None:
+    async with adapter:
+        _ready(directory)
+        await adapter.drill("either", hold=timedelta(minutes=5), reason="monthly")
+
+
 async def producer(adapter: Adapter, directory: Path) -> None:
     """Schedule jobs that may run at either executor, and write down where each was sent."""
     stop, ledger, made = _until_told(), Ledger(directory), 0
@@ -144,6 +150,8 @@ def main() -> None:
             asyncio.run(isolated_worker(directory))
         case "dispatcher":
             asyncio.run(dispatcher(adapter, directory))
+        case "drill":
+            asyncio.run(drill(adapter, directory))
         case "producer":
             asyncio.run(producer(adapter, directory))
         case "server":

@@ -22,7 +22,7 @@ from tests.fault import ledger
 from tests.fault.processes import declare
 from tests.kit import eventually
 
-Role = Literal["worker", "isolated", "dispatcher", "producer", "server"]
+Role = Literal["worker", "isolated", "dispatcher", "producer", "server", "drill"]
 _BOOT_S = 40.0
 
 

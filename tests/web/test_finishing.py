@@ -37,3 +37,26 @@ async def test_what_makes_no_sense_is_refused(client: httpx.AsyncClient, path: s
 async def test_only_who_may_read(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(f"{BASE}/{path}", headers={"authorization": ""})).status_code == 401
     assert KEY in client.headers["authorization"]
+
+
+async def test_an_executor_is_left_and_reopened_by_whoever_holds_the_key(
+    client: httpx.AsyncClient, adapter: Adapter
+) -> None:
+    at = f"{BASE}/finalizations"
+    checked = await client.get(f"{at}/check", params={"executor": "local"})
+    assert (checked.status_code, checked.json()["ready"]) == (200, False)
+    body = {"executor": "local", "task": "echo", "reason": "done"}
+    refused = await client.post(at, json=body)
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_finalized")
+    shut = [each["name"] for each in checked.json()["gates"] if each["verdict"] != "passed"]
+    made = await client.post(at, json={**body, "accept": dict.fromkeys(shut, "not needed")})
+    assert made.status_code == 200, made.text
+    assert made.json()["actor"].startswith("api-key:")
+    assert [each["task"] for each in (await client.get(at)).json()["finalizations"]] == ["echo"]
+    turned = await client.put(f"{BASE}/kills/echo", json={"reason": "x"})
+    assert (turned.status_code, turned.json()["code"]) == (409, "executor_finalized")
+    query = {"executor": "local", "task": "echo", "reason": "too early"}
+    assert (await client.delete(at, params=query)).json()["reopen_reason"] == "too early"
+    again = await client.delete(at, params=query)
+    assert (again.status_code, again.json()["code"]) == (404, "finalization_not_found")
+    assert (await client.get(f"{BASE}/drills")).json() == {"drills": []}

@@ -12,6 +12,7 @@ from adapter.cli.cutover import (
     circuits,
     draining,
     explaining,
+    finishing,
     health,
     kills,
     parity,
@@ -58,6 +59,10 @@ app.command("kill", rich_help_panel=BACK)(kills.kill)
 app.command("unkill", rich_help_panel=BACK)(kills.unkill)
 app.command("revert", rich_help_panel=BACK)(changes.revert)
 app.command("can-go-back", rich_help_panel=BACK)(draining.can_go_back)
+app.command("drill", rich_help_panel=BACK)(finishing.drill)
+app.command("drills", rich_help_panel=BACK)(finishing.drills)
 
 app.command("drain", rich_help_panel=FINISH)(draining.drain)
 app.command("wait-drained", rich_help_panel=FINISH)(draining.wait_drained)
+app.command("finalize", rich_help_panel=FINISH)(finishing.finalize)
+app.command("reopen", rich_help_panel=FINISH)(finishing.reopen)

@@ -20,6 +20,9 @@
     │   ├── RecallNotFoundError        recall_not_found
     │   ├── RecallConflictError        recall_conflict
     │   ├── FlagConflictError          flag_conflict
+    │   ├── DrillConflictError         drill_conflict
+    │   ├── FinalizationError          not_finalized
+    │   ├── ExecutorFinalizedError     executor_finalized
     │   ├── ChangeNotFoundError        change_not_found
     │   ├── ScheduleNotFoundError      schedule_not_found
     │   └── ScheduleStateError         schedule_state
@@ -88,7 +91,10 @@ from adapter.domain.errors.remotes import (
 )
 from adapter.domain.errors.requests import (
     ChangeNotFoundError,
+    DrillConflictError,
     DuplicateJobError,
+    ExecutorFinalizedError,
+    FinalizationError,
     FlagConflictError,
     InvalidArgumentError,
     InvalidCronError,
@@ -118,9 +124,12 @@ __all__ = [
     "ChangeNotFoundError",
     "ConfigurationError",
     "DatabaseUnavailableError",
+    "DrillConflictError",
     "DuplicateJobError",
     "EmbeddedPostgresError",
     "ExecutorError",
+    "ExecutorFinalizedError",
+    "FinalizationError",
     "FlagConflictError",
     "InvalidArgumentError",
     "InvalidCronError",

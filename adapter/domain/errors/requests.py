@@ -154,3 +154,37 @@ class ChangeNotFoundError(RequestError):
 
     def __init__(self, change: object) -> None:
         super().__init__(f"There is no change {change}. `adapter cutover history` lists them.")
+
+
+class DrillConflictError(RequestError):
+    """A drill of this task is running."""
+
+    code = "drill_conflict"
+
+    def __init__(self, task: str) -> None:
+        super().__init__(
+            f"A drill of {task!r} is running. Wait for its end: `adapter cutover drills {task}`."
+        )
+
+
+class FinalizationError(RequestError):
+    """An executor cannot be left for good: the message says by which gate."""
+
+    code = "not_finalized"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"It cannot be finalized: {why}.")
+
+
+class ExecutorFinalizedError(RequestError):
+    """An executor was left for good; no flag sends jobs there until somebody reopens it."""
+
+    code = "executor_finalized"
+
+    def __init__(self, executor: str, task: str) -> None:
+        whose = "every task" if task == "*" else repr(task)
+        option = "" if task == "*" else f" --task {task}"
+        super().__init__(
+            f"{executor!r} was left for good by {whose}, so no flag can send jobs there. "
+            f"If that was too early: `adapter cutover reopen {executor}{option} --reason …`."
+        )

@@ -9,7 +9,9 @@ from pydantic import Field
 from starlette.routing import Route
 
 from adapter.core.cutover.draining import QUIET
-from adapter.web.cutover.context import PREFIX, Body, answer
+from adapter.domain.routing import EVERY_TASK
+from adapter.web.cutover.context import PREFIX, SOURCE, Body, answer
+from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,6 +35,33 @@ class WayBackQuery(Body):
     to: str = "local"
 
 
+class DrillsQuery(Body):
+    """Of one task only, and how many."""
+
+    task: str | None = None
+    limit: int = Field(default=50, ge=1, le=1000)
+
+
+class LeavingQuery(Body):
+    """Which executor is left, and by which task."""
+
+    executor: str
+    task: str = EVERY_TASK
+
+
+class ReopenQuery(LeavingQuery):
+    """And why not any more."""
+
+    reason: str
+
+
+class FinalizeBody(LeavingQuery):
+    """And why; ``accept``: gates that may stay open, each with the reason."""
+
+    reason: str
+    accept: dict[str, str] = Field(default_factory=dict[str, str])
+
+
 class FinishingRoutes:
     """The last part of a cutover."""
 
@@ -42,7 +71,15 @@ class FinishingRoutes:
     @property
     def routes(self) -> list[Route]:
         """The routes."""
-        return [Route(f"{PREFIX}/drain", self.drain), Route(f"{PREFIX}/ways-back", self.ways_back)]
+        return [
+            Route(f"{PREFIX}/drain", self.drain),
+            Route(f"{PREFIX}/ways-back", self.ways_back),
+            Route(f"{PREFIX}/drills", self.drills),
+            Route(f"{PREFIX}/finalizations/check", self.check),
+            Route(f"{PREFIX}/finalizations", self.finalizations, methods=["GET"]),
+            Route(f"{PREFIX}/finalizations", self.finalize, methods=["POST"]),
+            Route(f"{PREFIX}/finalizations", self.reopen, methods=["DELETE"]),
+        ]
 
     async def drain(self, request: Request) -> Response:
         """Answer what executors still hold."""
@@ -61,3 +98,48 @@ class FinishingRoutes:
         with self._context.asking():
             found = await self._context.adapter.can_go_back(query.task, to=query.to)
         return answer({"ways": found})
+
+    async def check(self, request: Request) -> Response:
+        """Answer what still ties one to an executor, and which gates have passed."""
+        self._context.reader(request)
+        query = self._context.query(request, LeavingQuery)
+        with self._context.asking():
+            return answer(await self._context.adapter.finalize_check(query.executor, task=query.task))
+
+    async def finalizations(self, request: Request) -> Response:
+        """Answer the executors that were left for good."""
+        self._context.reader(request)
+        return answer({"finalizations": await self._context.adapter.finalizations()})
+
+    async def finalize(self, request: Request) -> Response:
+        """Leave an executor for good."""
+        principal = self._context.changer(request)
+        body = await self._context.body(request, FinalizeBody)
+        with self._context.asking():
+            made = await self._context.adapter.finalize(
+                body.executor,
+                task=body.task,
+                reason=body.reason,
+                accept=body.accept,
+                actor=principal.actor,
+                source=SOURCE,
+            )
+        return answer(made)
+
+    async def reopen(self, request: Request) -> Response:
+        """Let flags send jobs there again."""
+        principal = self._context.changer(request)
+        query = self._context.query(request, ReopenQuery)
+        with self._context.asking():
+            made = await self._context.adapter.reopen(
+                query.executor, task=query.task, reason=query.reason, actor=principal.actor, source=SOURCE
+            )
+        if made is None:
+            raise ApiError(404, "This was not left for good.", code="finalization_not_found")
+        return answer(made)
+
+    async def drills(self, request: Request) -> Response:
+        """Answer the drills, the newest first."""
+        self._context.reader(request)
+        query = self._context.query(request, DrillsQuery)
+        return answer({"drills": await self._context.adapter.drills(query.task, limit=query.limit)})
