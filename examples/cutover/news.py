@@ -1,8 +1,8 @@
 """The background jobs of a news site: sources come in, stories grow out of them, readers get briefs.
 
 Eighteen tasks, each in a queue with the limit it had at Trigger.dev; the playbooks are switched off. All can
-run there and here, and go there unless ``NEWS_HOME=local`` says that the migration is over. The site's own
-tables are in ``NEWS_DATABASE_URL``, or beside the jobs.
+run there and here, and go there unless ``NEWS_HOME=local`` says that the migration is over; the same of its
+clocks and ``NEWS_CLOCK=here``. The site's own tables are in ``NEWS_DATABASE_URL``, or beside the jobs.
 
     adapter --app examples.cutover.news:adapter cutover status
 """
@@ -22,6 +22,7 @@ from adapter import AbortJobError, Adapter, JobContext, Queue, RetryPolicy
 adapter = Adapter.from_env()
 
 HOME = os.environ.get("NEWS_HOME", "trigger")
+CLOCK = os.environ.get("NEWS_CLOCK", "there")
 TABLES: tuple[LiteralString, ...] = (
     # Processes that begin together wait for each other here.
     "SELECT pg_advisory_xact_lock(hashtext('news'))",
@@ -47,8 +48,10 @@ class Brief(BaseModel):
     story: str
 
 
-def task(name: str, limit: int, *, enabled: bool = True) -> Callable[[Callable[..., Any]], Any]:
-    """Declare a task that can run there and here, ``limit`` at once."""
+def task(
+    name: str, limit: int, *, cron: str | None = None, enabled: bool = True
+) -> Callable[[Callable[..., Any]], Any]:
+    """Declare a task that can run there and here, ``limit`` at once; ``cron`` in the zone of ``JOBS_CRON_TZ``."""
     return adapter.task(
         name,
         executor=HOME,
@@ -56,6 +59,7 @@ def task(name: str, limit: int, *, enabled: bool = True) -> Callable[[Callable[.
         queue=Queue(name, concurrency_limit=limit),
         retry=RetryPolicy(max_attempts=3),
         idempotent=True,
+        cron=cron if CLOCK == "here" else None,
         enabled=enabled,
     )
 
@@ -103,18 +107,18 @@ async def note(story: str, kind: str, value: object) -> None:
 # ---- sources -----------------------------------------------------------------------------------------
 
 
-@task("ingest-pull", 1)
+@task("ingest-pull", 1, cron="*/5 * * * *")
 async def ingest_pull(_: None, ctx: JobContext) -> int:
-    """Every five minutes: what has no text yet is fetched."""
+    """Fetch what has no text yet."""
     found = await rows("SELECT id FROM news.sources WHERE body IS NULL AND feed <> 'youtube' ORDER BY id")
     for (source,) in found:
         await ctx.schedule_job("fetch-content", Source(source=source), tag=f"fetch {source}")
     return len(found)
 
 
-@task("ingest-pull-youtube", 1)
+@task("ingest-pull-youtube", 1, cron="0 * * * *")
 async def ingest_pull_youtube(_: None, ctx: JobContext) -> int:
-    """Every hour: the same for videos."""
+    """The same for videos."""
     found = await rows("SELECT id FROM news.sources WHERE body IS NULL AND feed = 'youtube' ORDER BY id")
     for (source,) in found:
         await ctx.schedule_job("ingest-from-youtube", Source(source=source), tag=f"fetch {source}")

@@ -50,7 +50,7 @@ def main() -> int:
         with ExitStack() as stack:
             directory = stack.enter_context(scratch())
             where, app, remote = stack.enter_context(databases(os.environ))
-            processes = stack.enter_context(Processes(directory))
+            processes = stack.enter_context(Processes(directory, "examples.demo.app:adapter"))
             # Once is enough: whoever presses Ctrl-C again must not break the clearing up.
             stack.callback(_be_deaf)
             story = Story(screen, processes, directory, {"app": app, "remote": remote}, most)

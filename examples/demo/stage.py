@@ -24,8 +24,7 @@ from adapter.store import migrate
 from adapter.store.embedded import EmbeddedPostgres
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_OURS = ("ADAPTER_", "TRIGGER_", "DATABASE_", "DEMO_", "PG")
-_APP = "examples.demo.app:adapter"
+_OURS = ("ADAPTER_", "TRIGGER_", "DATABASE_", "DEMO_", "NEWS_", "PG")
 _BOOT_S = 30.0
 #: Waits until its standard input closes, as it does however the demo ends, then kills its whole group.
 _GUARD = "read -r _; kill -9 0"
@@ -75,10 +74,10 @@ def _drop_schemas(url: str, names: list[str]) -> None:
 
 
 class Processes:
-    """The processes of both sides, by name. They share one group, which dies with us."""
+    """The processes of both sides, by name, all of one ``--app``. They share one group, which dies with us."""
 
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
+    def __init__(self, logs: Path, app: str) -> None:
+        self._logs, self._app = logs, app
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -99,7 +98,7 @@ class Processes:
         outside = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
         with (self._logs / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", "adapter.cli", "--app", _APP, *command],
+                [sys.executable, "-m", "adapter.cli", "--app", self._app, *command],
                 cwd=_CHECKOUT,
                 env=outside | dict(environ) | {"PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from pydantic import BaseModel
 
-from adapter import AbortJobError, Adapter, Batch, BatchItem, JobContext, Queue, RetryPolicy
+from adapter import AbortJobError, Adapter, Batch, BatchItem, Cron, JobContext, Queue, RetryPolicy
 
 adapter = Adapter.from_env()
 
@@ -114,9 +114,8 @@ async def meter(items: list[BatchItem[Metering]]) -> None:
     )
 
 
-@adapter.task("reset-usage", idempotent=True)
+@adapter.task("reset-usage", idempotent=True, cron=Cron("0 12 * * *", "UTC"))
 async def reset_usage(_: None) -> int:
-    """Due every day at noon UTC."""
     return await execute("UPDATE public.usage SET documents = 0 WHERE documents <> 0")
 
 

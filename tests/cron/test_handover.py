@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from adapter import Adapter
+from adapter.core.cron import handover
 from adapter.domain.errors import ScheduleStateError, UnsupportedError
-from adapter.store import hand_overs
+from adapter.store import schedules
 from adapter.store.schedules import Schedule
 from tests.fakes.trigger_engine import FakeRun
 from tests.rig import Rig, rigged
@@ -167,7 +168,7 @@ async def test_it_dies_at_any_step_and_whoever_goes_on_ends_it_right(
     await rig.adapter.hand_over_schedule(made.id, to=to, reason="x")
     count = 0
     for name in ("step", "end"):
-        real = getattr(hand_overs, name)
+        real = getattr(schedules, name)
 
         async def dying(*given: Any, real: Any = real, **named: Any) -> Any:
             nonlocal count
@@ -179,7 +180,7 @@ async def test_it_dies_at_any_step_and_whoever_goes_on_ends_it_right(
                 raise _DiedError
             return done
 
-        monkeypatch.setattr(hand_overs, name, dying)
+        monkeypatch.setattr(handover.schedules, name, dying)
     with pytest.raises(_DiedError):
         await steps(rig)
     monkeypatch.undo()

@@ -4,7 +4,7 @@ import runpy
 
 import pytest
 
-from adapter import Adapter, Batch
+from adapter import Adapter, Batch, Cron
 from tests import kit
 
 SEVEN = {
@@ -23,6 +23,7 @@ def test_seven_jobs_and_reset_usage_with_batch_capable_metering(monkeypatch: pyt
     adapter = runpy.run_path(str(kit.ROOT / "examples/document_jobs/jobs.py"))["adapter"]
     assert isinstance(adapter, Adapter)
     assert set(adapter.registry.runnable) == SEVEN | {"reset-usage"}
+    assert adapter.registry.get("reset-usage").policy.cron == Cron("0 12 * * *", "UTC")
     assert [each.id for each in adapter.registry if each.policy.batch is not None] == [
         "meter-org-documents-job"
     ]

@@ -38,6 +38,7 @@ LIMITS = {
 def news(database_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("NEWS_HOME", "local")
+    monkeypatch.setenv("NEWS_CLOCK", "here")
     return runpy.run_path(str(kit.ROOT / "examples/cutover/news.py"))
 
 
@@ -51,10 +52,12 @@ async def pipeline(news: dict[str, Any], database_url: str) -> AsyncIterator[Ada
         await conn.execute("DROP SCHEMA news CASCADE")
 
 
-def test_eighteen_tasks_with_their_limits_and_one_disabled_group(news: dict[str, Any]) -> None:
+def test_eighteen_tasks_with_their_limits_two_crons_and_one_disabled_group(news: dict[str, Any]) -> None:
     adapter: Adapter = news["adapter"]
     policies = {each.id: each.policy for each in adapter.registry}
     assert {name: policy.queue.concurrency_limit for name, policy in policies.items()} == LIMITS
+    crons = {name: policy.cron.expression for name, policy in policies.items() if policy.cron is not None}
+    assert crons == {"ingest-pull": "*/5 * * * *", "ingest-pull-youtube": "0 * * * *"}
     assert [name for name, policy in policies.items() if not policy.enabled] == ["playbook-run"]
     assert all(policy.remote_ids == {"trigger": name} for name, policy in policies.items())
 

@@ -26,7 +26,7 @@ from adapter.domain.errors import (
 )
 from adapter.domain.job import LOCAL
 from adapter.executors.base import Executor, HasClock, RemoteClock, RemoteTick
-from adapter.store import hand_overs, processes, schedules
+from adapter.store import processes, schedules
 from adapter.store.remote_runs import database_now
 from adapter.store.schedules import Schedule
 from adapter.store.wakeup import CRON
@@ -90,7 +90,7 @@ class HandOvers:
                 why = f"a tick ({near:%H:%M:%S} UTC) lies within two minutes; ask again after it"
                 raise ScheduleStateError(schedule.id, why)
             state = DEACTIVATING if to == LOCAL else CREATING
-            begun = await hand_overs.begin(
+            begun = await schedules.begin(
                 conn, self._database.schema, schedule, state=state, to=to, cut=following
             )
         if begun is None:
@@ -107,7 +107,7 @@ class HandOvers:
     async def _work(self) -> int:
         async with self._database.connection() as conn:
             schema = self._database.schema
-            moving = await hand_overs.under_way(conn, schema)
+            moving = await schedules.under_way(conn, schema)
         done = 0
         for each in moving:
             try:
@@ -245,7 +245,7 @@ class HandOvers:
             "extra": {"tick": tick.at.isoformat()},
         }
         async with self._database.connection() as conn:
-            if not await hand_overs.adopt(conn, self._database.schema, values):
+            if not await schedules.adopt(conn, self._database.schema, values):
                 return False
         await self._applier.apply(job_id, 1, executor.name, report_of(tick.run, None))
         return True
@@ -281,7 +281,7 @@ class HandOvers:
         wait: timedelta = timedelta(0),
     ) -> Schedule | None:
         async with self._database.connection() as conn:
-            return await hand_overs.step(
+            return await schedules.step(
                 conn, self._database.schema, schedule, state, remote=remote, wait=wait
             )
 
@@ -289,7 +289,7 @@ class HandOvers:
         self, schedule: Schedule, owner: str, next_at: datetime | None, *, problem: str | None = None
     ) -> Schedule | None:
         async with self._database.connection() as conn:
-            ended = await hand_overs.end(
+            ended = await schedules.end(
                 conn, self._database.schema, schedule, owner=owner, next_at=next_at, problem=problem
             )
         self._notifier.poke(CRON)
