@@ -26,8 +26,9 @@ class Ledger:
         flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY
         self._file = os.open(directory / f"{os.getpid()}-{time.monotonic_ns()}.ledger", flags, 0o600)
 
-    def write(self, event: str, job_id: UUID) -> None:
-        os.write(self._file, f"{job_id} {event} {os.getpid()} {time.monotonic_ns()}\n".encode())
+    def write(self, event: str, job_id: UUID, at: int | None = None) -> None:
+        """Write down what happened, now or at an earlier moment."""
+        os.write(self._file, f"{job_id} {event} {os.getpid()} {at or time.monotonic_ns()}\n".encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,10 @@ async def producer(adapter: Adapter, directory: Path) -> None:
     async with adapter:
         _ready(directory)
         while not stop.is_set():
-            made += 1
+            made, asked_at = made + 1, time.monotonic_ns()
             delay = timedelta(milliseconds=200) if made % 4 == 0 else None
             job = await adapter.schedule_job("either", {}, tag=f"{os.getpid()}-{made}", delay=delay)
-            ledger.write(f"to-{job.executor}", job.id)
+            ledger.write(f"to-{job.executor}", job.id, asked_at)
             await asyncio.sleep(0.01)
 
 
