@@ -12,10 +12,12 @@ import asyncio
 import os
 import runpy
 import secrets
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, LiteralString
@@ -137,6 +139,7 @@ class Walk:
             self.incident()
             self.move_the_rest()
             self.take_the_clock()
+            self.finish()
             self.all_done()
         self.reckon()
 
@@ -190,8 +193,34 @@ class Walk:
         adapter("cron add ingest-pull '*/5 * * * *' --key pull --reason 'week 4'")
         adapter("cron next '*/5 * * * *' --count 2")
 
+    def finish(self) -> None:
+        title("7. Finish: could one still go back? and what is left there?")
+        adapter("cutover can-go-back generate-brief --to trigger")
+        with self.traffic("generate-brief", week=5):
+            adapter("cutover drill generate-brief --to trigger --for 2s --reason 'before we leave'")
+        self.all_done()
+        adapter("cutover wait-drained trigger --quiet 1s --timeout 60s")
+        adapter("cutover finalize trigger --check", code=3)
+
+    @contextmanager
+    def traffic(self, task: str, *, week: int) -> Generator[None]:
+        """Let the site go on scheduling while something else happens."""
+        over = threading.Event()
+
+        def go_on() -> None:
+            for story in STORIES:
+                self.site.sync.call(self.site.schedule_specs([self.spec(task, story, week)]))
+                if over.wait(0.1):
+                    return
+
+        with ThreadPoolExecutor(1) as pool:
+            going = pool.submit(go_on)
+            yield
+            over.set()
+        going.result()
+
     def reckon(self) -> None:
-        title("7. The reckoning: what the handlers wrote down, who know nothing of job rows")
+        title("8. The reckoning: what the handlers wrote down, who know nothing of job rows")
         ledgers = Ledgers.read(self._ledger)
         # The clock may have struck meanwhile.
         ends = Counter({subject: n for subject, n in ledgers.ends.items() if subject in self.scheduled})
