@@ -189,6 +189,20 @@ GUARDS = [
         "tests/cutover/test_drain.py::test_an_executor_that_cannot_say_is_not_drained",
     ),
     Guard(
+        "a parent goes on under the limit of its key",
+        "adapter/store/families.py",
+        "COALESCE(running.of_key < (q.limits ->> 'key_limit')::int, true)",
+        "true",
+        "tests/families/test_races.py::test_two_parents_of_one_key_go_on_after_each_other",
+    ),
+    Guard(
+        "a parent goes on under the limit of its queue",
+        "adapter/store/families.py",
+        "COALESCE(running.beside < (q.limits ->> 'concurrency_limit')::int, true)",
+        "true",
+        "tests/families/test_races.py::test_two_parents_of_one_key_go_on_after_each_other",
+    ),
+    Guard(
         "a parent that nobody holds is woken by its last child only",
         "adapter/store/families.py",
         "    AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open c WHERE c.id = ANY(p.awaiting))\n",
