@@ -37,6 +37,25 @@ async def test_postgres_restarts_under_running_jobs(own_postgres: EmbeddedPostgr
         assert site.count("worker_jobs_finished", "status = 'COMPLETED' AND attempt = 1") == len(jobs)
 
 
+async def test_postgres_restarts_while_parents_wait_for_children(
+    own_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    migrate.upgrade(own_postgres.url(), schema=kit.SCHEMA)
+    with Site(own_postgres.url(), tmp_path, ADAPTER_WORKER_LEASE_SECONDS="20") as site:
+        parents = await site.schedule(4, 3.0, "parent")
+        await site.start("worker", ADAPTER_WORKER_CONCURRENCY="8").ready()
+        running = "status = 'EXECUTING' AND parent_id IS NOT NULL"
+        await eventually(lambda: site.count("worker_jobs_open", running) == 8, within=20)
+        for immediate in (False, True):
+            await asyncio.to_thread(own_postgres.restart, immediate=immediate)
+        await site.all_done()
+        rows = site.rows("SELECT id, parent_id, status, attempt FROM worker_jobs_finished")
+        assert len([row for row in rows if row["parent_id"] in parents]) == 8
+        assert {(row["status"], row["attempt"]) for row in rows} == {("COMPLETED", 1)}
+        starts = ledger.starts(site.check([row["id"] for row in rows]))
+        assert set(starts.values()) == {1}, "a restart has run live jobs again"
+
+
 async def test_behind_a_transaction_pooler(database_url: str, server_dir: Path, tmp_path: Path) -> None:
     with pooled(database_url, server_dir) as url, Site(database_url, tmp_path) as site:
         await eventually(lambda: _answers(url), within=20)
