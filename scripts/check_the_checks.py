@@ -64,7 +64,7 @@ BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 GUARDS = [
     Guard(
         "no schedule leaves with ticks still to be fired here",
-        "adapter/store/schedules.py",
+        "adapter/store/hand_overs.py",
         "  AND (%(to)s = 'local' OR next_at = %(cut)s) RETURNING",
         "  RETURNING",
         "tests/cron/test_handover.py::test_ticks_that_are_still_to_be_fired_here_keep_it_here",

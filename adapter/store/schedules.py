@@ -62,7 +62,8 @@ class Schedule:
         return self.key is not None and self.key.startswith(DECLARED)
 
 
-_COLUMNS: LiteralString = """id, task, cron, timezone, missed, active, owner, next_at, last_at, data, tag, user_id, executor,
+#: A schedule, as `read_schedule` reads it.
+COLUMNS: LiteralString = """id, task, cron, timezone, missed, active, owner, next_at, last_at, data, tag, user_id, executor,
   description, persistent, deduplication_key AS key, external_id, remote_schedule_id, handover_state, handover_to,
   handover_cut, extra ->> 'problem' AS problem, created_at, updated_at"""
 
@@ -86,17 +87,17 @@ WHERE o.owner = 'local' AND o.handover_state IS NULL AND
   IS DISTINCT FROM (EXCLUDED.task, EXCLUDED.cron, EXCLUDED.timezone, EXCLUDED.missed, EXCLUDED.data, EXCLUDED.tag,
     EXCLUDED.user_id, EXCLUDED.executor, EXCLUDED.description, EXCLUDED.persistent, EXCLUDED.external_id)
 RETURNING """
-    + _COLUMNS
+    + COLUMNS
 )
 
-_GET: LiteralString = "SELECT " + _COLUMNS + " FROM {s}.job_schedules WHERE id = %(id)s"
+_GET: LiteralString = "SELECT " + COLUMNS + " FROM {s}.job_schedules WHERE id = %(id)s"
 _LOCK: LiteralString = _GET + " FOR UPDATE"
 _BY_KEY: LiteralString = (
-    "SELECT " + _COLUMNS + " FROM {s}.job_schedules WHERE deduplication_key = %(key)s FOR UPDATE"
+    "SELECT " + COLUMNS + " FROM {s}.job_schedules WHERE deduplication_key = %(key)s FOR UPDATE"
 )
 _LIST: LiteralString = (
     "SELECT "
-    + _COLUMNS
+    + COLUMNS
     + """ FROM {s}.job_schedules
 WHERE (%(task)s::text IS NULL OR task = %(task)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s) ORDER BY task, id
 """
@@ -105,7 +106,7 @@ WHERE (%(task)s::text IS NULL OR task = %(task)s) AND (%(owner)s::text IS NULL O
 #: Nobody else has them until this transaction ends; tasks that are not known here wait for who knows them.
 _DUE: LiteralString = (
     "SELECT "
-    + _COLUMNS
+    + COLUMNS
     + """ FROM {s}.job_schedules
 WHERE active AND owner = 'local' AND next_at <= now() AND task = ANY(%(tasks)s) AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
   AND COALESCE((extra ->> 'refused_until')::timestamptz <= now(), true)
@@ -139,13 +140,13 @@ _ACTIVATE: LiteralString = (
 UPDATE {s}.job_schedules SET active = %(active)s, next_at = %(next_at)s, updated_at = now(),
   extra = CASE WHEN %(undeclared)s THEN COALESCE(extra, '{}') || '{"undeclared": true}' ELSE extra - 'undeclared' END
 WHERE id = %(id)s RETURNING """
-    + _COLUMNS
+    + COLUMNS
 )
 _DELETE: LiteralString = "DELETE FROM {s}.job_schedules WHERE id = %(id)s"
 
 _OF_KEYS: LiteralString = (
     "SELECT "
-    + _COLUMNS
+    + COLUMNS
     + """ FROM {s}.job_schedules
 WHERE deduplication_key = ANY(%(keys)s) AND active <> %(resting)s AND (active OR extra ? 'undeclared')
   AND owner = 'local' AND handover_state IS NULL ORDER BY id FOR UPDATE
@@ -154,7 +155,7 @@ WHERE deduplication_key = ANY(%(keys)s) AND active <> %(resting)s AND (active OR
 
 _ELSEWHERE: LiteralString = (
     "SELECT "
-    + _COLUMNS
+    + COLUMNS
     + """ FROM {s}.job_schedules
 WHERE deduplication_key = ANY(%(keys)s) AND (owner <> 'local' OR handover_state IS NOT NULL) ORDER BY id
 """
@@ -177,7 +178,8 @@ WHERE id = %(id)s AND next_at <= now()
 """
 
 
-def _read(row: Row) -> Schedule:
+def read_schedule(row: Row) -> Schedule:
+    """Return a schedule from its `COLUMNS`."""
     return Schedule(**row)
 
 
@@ -188,26 +190,26 @@ async def put(conn: Connection, schema: Schema, values: Mapping[str, Any]) -> Sc
     """
     parameters = {**values, "data": None if values["data"] is None else Jsonb(values["data"])}
     rows = await fetch(conn, schema, _PUT, parameters)
-    return _read(rows[0]) if rows else None
+    return read_schedule(rows[0]) if rows else None
 
 
 async def get(conn: Connection, schema: Schema, schedule_id: UUID, *, lock: bool = False) -> Schedule | None:
     """Return a schedule or None; locked until the end of the transaction if asked for."""
     rows = await fetch(conn, schema, _LOCK if lock else _GET, {"id": schedule_id})
-    return _read(rows[0]) if rows else None
+    return read_schedule(rows[0]) if rows else None
 
 
 async def by_key(conn: Connection, schema: Schema, key: str) -> Schedule | None:
     """Return the schedule of a key, locked, or None."""
     rows = await fetch(conn, schema, _BY_KEY, {"key": key})
-    return _read(rows[0]) if rows else None
+    return read_schedule(rows[0]) if rows else None
 
 
 async def listed(
     conn: Connection, schema: Schema, *, task: str | None = None, owner: str | None = None
 ) -> list[Schedule]:
     """Return the schedules of a task, of an owner, or all."""
-    return [_read(row) for row in await fetch(conn, schema, _LIST, {"task": task, "owner": owner})]
+    return [read_schedule(row) for row in await fetch(conn, schema, _LIST, {"task": task, "owner": owner})]
 
 
 async def due(
@@ -215,7 +217,7 @@ async def due(
 ) -> list[Schedule]:
     """Return schedules of these tasks with a tick that is due, locked until the end of the transaction."""
     parameters = {"tasks": list(tasks), "limit": limit, "ids": None if only is None else list(only)}
-    return [_read(row) for row in await fetch(conn, schema, _DUE, parameters)]
+    return [read_schedule(row) for row in await fetch(conn, schema, _DUE, parameters)]
 
 
 async def put_aside(
@@ -282,7 +284,7 @@ async def activate(
     """Let a schedule fire or rest. ``undeclared``: it rests since the registry does not name it any more."""
     parameters = {"id": schedule_id, "active": active, "next_at": next_at, "undeclared": undeclared}
     rows = await fetch(conn, schema, _ACTIVATE, parameters)
-    return _read(rows[0]) if rows else None
+    return read_schedule(rows[0]) if rows else None
 
 
 async def delete(conn: Connection, schema: Schema, schedule_id: UUID) -> None:
@@ -293,12 +295,12 @@ async def delete(conn: Connection, schema: Schema, schedule_id: UUID) -> None:
 async def of_keys(conn: Connection, schema: Schema, keys: Sequence[str], *, resting: bool) -> list[Schedule]:
     """Return the schedules of these keys, locked: those that rest since nobody declares them, or those that fire."""
     rows = await fetch(conn, schema, _OF_KEYS, {"keys": list(keys), "resting": resting})
-    return [_read(row) for row in rows]
+    return [read_schedule(row) for row in rows]
 
 
 async def kept_elsewhere(conn: Connection, schema: Schema, keys: Sequence[str]) -> list[Schedule]:
     """Return the schedules of these keys whose clock is not ours alone."""
-    return [_read(row) for row in await fetch(conn, schema, _ELSEWHERE, {"keys": list(keys)})]
+    return [read_schedule(row) for row in await fetch(conn, schema, _ELSEWHERE, {"keys": list(keys)})]
 
 
 async def note(
@@ -322,113 +324,3 @@ async def note(
 async def soonest(conn: Connection, schema: Schema, tasks: Sequence[str]) -> float | None:
     """Return the seconds until the next tick of these tasks' schedules, None without one."""
     return (await fetch(conn, schema, _SOONEST, {"tasks": list(tasks)}))[0]["seconds"]
-
-
-# ---- whose clock it is ---------------------------------------------------------------------------
-
-#: Local ticks stop with the first word of a hand-over; whoever comes second begins nothing, and so does
-#: who comes before a tick that is still to be fired here, since nobody would fire it.
-_BEGIN: LiteralString = (
-    """
-UPDATE {s}.job_schedules SET handover_state = %(state)s, handover_to = %(to)s, handover_cut = %(cut)s,
-  next_at = CASE WHEN %(to)s = 'local' THEN next_at END, extra = extra - 'problem', updated_at = now()
-WHERE id = %(id)s AND active AND owner = %(owner)s AND handover_state IS NULL
-  AND (%(to)s = 'local' OR next_at = %(cut)s) RETURNING """
-    + _COLUMNS
-)
-_STEP: LiteralString = (
-    """
-UPDATE {s}.job_schedules SET handover_state = %(state)s,
-  remote_schedule_id = COALESCE(%(remote)s, remote_schedule_id),
-  extra = COALESCE(extra, '{}') || jsonb_build_object('handover_until', now() + %(wait)s), updated_at = now()
-WHERE id = %(id)s AND handover_state = %(was)s RETURNING """
-    + _COLUMNS
-)
-_END: LiteralString = (
-    """
-UPDATE {s}.job_schedules SET handover_state = NULL, handover_to = NULL, owner = %(owner)s, next_at = %(next_at)s,
-  extra = CASE WHEN %(problem)s::text IS NULL THEN extra - 'handover_until' - 'problem'
-    ELSE COALESCE(extra, '{}') - 'handover_until' || jsonb_build_object('problem', %(problem)s::text) END, updated_at = now()
-WHERE id = %(id)s AND handover_state = %(was)s RETURNING """
-    + _COLUMNS
-)
-_UNDER_WAY: LiteralString = (
-    "SELECT "
-    + _COLUMNS
-    + """ FROM {s}.job_schedules
-WHERE handover_state IS NOT NULL AND COALESCE((extra ->> 'handover_until')::timestamptz <= now(), true) ORDER BY id
-"""
-)
-_ADOPT: LiteralString = """
-WITH known AS (
-  INSERT INTO {s}.remote_runs (executor, run_id, job_id, epoch, environment)
-  VALUES (%(executor)s, %(run_id)s, %(job_id)s, 1, %(environment)s) ON CONFLICT DO NOTHING RETURNING job_id
-), taken AS (
-  INSERT INTO {s}.schedule_ticks (schedule_id, fire_time, job_id)
-  SELECT %(schedule_id)s, %(at)s, job_id FROM known ON CONFLICT DO NOTHING RETURNING job_id
-), made AS (
-  INSERT INTO {s}.worker_jobs_open (id, type, status, data, executor, route_reason, submit_state, queue, user_id, persistent,
-    remote_run_id, remote_status, remote_environment, schedule_id, extra)
-  SELECT job_id, %(task)s, 'QUEUED', %(data)s, %(executor)s, 'a tick of its schedule there', 'accepted', %(queue)s,
-    %(user_id)s, %(persistent)s, %(run_id)s, 'QUEUED', %(environment)s, %(schedule_id)s, %(extra)s FROM taken
-), seen AS (
-  UPDATE {s}.job_schedules SET last_at = greatest(last_at, %(at)s) WHERE id = %(schedule_id)s
-)
-SELECT job_id FROM taken
-"""
-
-
-async def begin(
-    conn: Connection, schema: Schema, schedule: Schedule, *, state: str, to: str, cut: datetime
-) -> Schedule | None:
-    """Say that a schedule changes hands; None when it does already, or has."""
-    parameters = {"id": schedule.id, "owner": schedule.owner, "state": state, "to": to, "cut": cut}
-    rows = await fetch(conn, schema, _BEGIN, parameters)
-    return _read(rows[0]) if rows else None
-
-
-async def step(
-    conn: Connection,
-    schema: Schema,
-    schedule: Schedule,
-    state: str,
-    *,
-    remote: str | None = None,
-    wait: timedelta = timedelta(0),
-) -> Schedule | None:
-    """Go on to the next state of a hand-over, after ``wait``; None when somebody else has."""
-    parameters = {
-        "id": schedule.id,
-        "was": schedule.handover_state,
-        "state": state,
-        "remote": remote,
-        "wait": wait,
-    }
-    rows = await fetch(conn, schema, _STEP, parameters)
-    return _read(rows[0]) if rows else None
-
-
-async def end(
-    conn: Connection,
-    schema: Schema,
-    schedule: Schedule,
-    *,
-    owner: str,
-    next_at: datetime | None,
-    problem: str | None = None,
-) -> Schedule | None:
-    """End a hand-over; None when somebody else has."""
-    parameters = {"id": schedule.id, "was": schedule.handover_state, "owner": owner, "next_at": next_at}
-    rows = await fetch(conn, schema, _END, parameters | {"problem": problem})
-    return _read(rows[0]) if rows else None
-
-
-async def under_way(conn: Connection, schema: Schema) -> list[Schedule]:
-    """Return the schedules that change hands and need not wait now."""
-    return [_read(row) for row in await fetch(conn, schema, _UNDER_WAY)]
-
-
-async def adopt(conn: Connection, schema: Schema, values: Mapping[str, Any]) -> bool:
-    """Write the job of a tick that another executor has fired; False when it is known, or was fired here."""
-    shown = {name: None if values[name] is None else Jsonb(values[name]) for name in ("data", "extra")}
-    return bool(await fetch(conn, schema, _ADOPT, {**values, **shown}))

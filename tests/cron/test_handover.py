@@ -8,9 +8,8 @@ from uuid import UUID
 import pytest
 
 from adapter import Adapter
-from adapter.core.cron import handover
 from adapter.domain.errors import ScheduleStateError, UnsupportedError
-from adapter.store import schedules
+from adapter.store import hand_overs
 from adapter.store.schedules import Schedule
 from tests.fakes.trigger_engine import FakeRun
 from tests.rig import Rig, rigged
@@ -168,7 +167,7 @@ async def test_it_dies_at_any_step_and_whoever_goes_on_ends_it_right(
     await rig.adapter.hand_over_schedule(made.id, to=to, reason="x")
     count = 0
     for name in ("step", "end"):
-        real = getattr(schedules, name)
+        real = getattr(hand_overs, name)
 
         async def dying(*given: Any, real: Any = real, **named: Any) -> Any:
             nonlocal count
@@ -180,7 +179,7 @@ async def test_it_dies_at_any_step_and_whoever_goes_on_ends_it_right(
                 raise _DiedError
             return done
 
-        monkeypatch.setattr(handover.schedules, name, dying)
+        monkeypatch.setattr(hand_overs, name, dying)
     with pytest.raises(_DiedError):
         await steps(rig)
     monkeypatch.undo()
@@ -266,3 +265,30 @@ async def test_canceled_it_is_gone_here_and_there(rig: Rig) -> None:
     await rig.adapter.cancel_schedule(made.id, reason="no more")
     assert rig.fake.schedules == {}
     assert await rig.adapter.list_schedules() == []
+
+
+async def test_another_task_of_the_same_schedule_is_made_anew_there(rig: Rig) -> None:
+    made = await there(rig, await a_schedule(rig))
+    await rig.adapter.hand_over_schedule(made.id, to="local", reason="home")
+    await steps(rig)
+    [first] = rig.fake.schedules.values()
+    # As after another remote_id in the registry: upstream would go on with the old task in silence.
+    first.task = "renamed-since"
+    await there(rig, made)
+    [second] = rig.fake.schedules.values()
+    assert second.task == "report-there"
+
+
+async def test_only_one_process_at_a_time_takes_steps(rig: Rig) -> None:
+    made = await a_schedule(rig)
+    await rig.adapter.hand_over_schedule(made.id, to="trigger", reason="x")
+    await rig.sql(
+        "INSERT INTO {s}.leases (name, holder, until) VALUES ('schedules', %(id)s, now() + interval '1 minute')"
+        " ON CONFLICT (name) DO UPDATE SET holder = EXCLUDED.holder, until = EXCLUDED.until",
+        id=made.id,
+    )
+    await steps(rig, 2)
+    assert rig.fake.schedules == {}
+    await rig.sql("UPDATE {s}.leases SET until = now() - interval '1 second'")
+    await steps(rig)
+    assert (await rig.adapter.get_schedule(made.id)).owner == "trigger"

@@ -19,14 +19,16 @@ from adapter.core.budget import Budgets
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
 from adapter.domain.errors import (
+    AdapterError,
+    DatabaseUnavailableError,
     ExecutorError,
     RejectedError,
     ScheduleStateError,
     UnsupportedError,
 )
 from adapter.domain.job import LOCAL
-from adapter.executors.base import Executor, HasClock, RemoteClock, RemoteTick
-from adapter.store import processes, schedules
+from adapter.executors.base import Executor, HasClock, RemoteClock, RemoteSchedule, RemoteTick
+from adapter.store import hand_overs, processes, schedules
 from adapter.store.remote_runs import database_now
 from adapter.store.schedules import Schedule
 from adapter.store.wakeup import CRON
@@ -40,7 +42,8 @@ LAG = timedelta(seconds=30)
 #: How often the ticks of schedules that others keep are looked for, and how far back.
 _LOOK_S = 30.0
 _BACK = timedelta(hours=1)
-_LEASE = timedelta(minutes=2)
+#: Longer than any call can last, its repetitions among it.
+_HELD, _LEASE = "schedules", timedelta(minutes=3)
 #: HTTP statuses that speak of our key or address, not of the schedule.
 _OUR_FAULT = frozenset({401, 403, 405})
 
@@ -90,7 +93,7 @@ class HandOvers:
                 why = f"a tick ({near:%H:%M:%S} UTC) lies within two minutes; ask again after it"
                 raise ScheduleStateError(schedule.id, why)
             state = DEACTIVATING if to == LOCAL else CREATING
-            begun = await schedules.begin(
+            begun = await hand_overs.begin(
                 conn, self._database.schema, schedule, state=state, to=to, cut=following
             )
         if begun is None:
@@ -105,19 +108,36 @@ class HandOvers:
         return await self._work()
 
     async def _work(self) -> int:
+        schema = self._database.schema
+        looking = self._clock.monotonic() - self._looked_at >= _LOOK_S
         async with self._database.connection() as conn:
-            schema = self._database.schema
-            moving = await schedules.under_way(conn, schema)
+            moving = await hand_overs.under_way(conn, schema)
+            kept = await schedules.listed(conn, schema) if looking else []
+            kept = [each for each in kept if each.owner != LOCAL and each.handover_state is None]
+            if looking:
+                self._looked_at = self._clock.monotonic()
+            # One process at a time: a call of a second one could turn a clock on that has come back.
+            if not (moving or kept) or not await processes.take_lease(
+                conn, schema, _HELD, self._holder, _LEASE
+            ):
+                return 0
+        try:
+            return await self._go_on_all(moving) + await self._adopt_all(kept)
+        finally:
+            async with self._database.connection() as conn:
+                await processes.release_lease(conn, schema, _HELD, self._holder, done=True)
+
+    async def _go_on_all(self, moving: list[Schedule]) -> int:
         done = 0
         for each in moving:
             try:
                 done += await self.go_on(each)
-            except ExecutorError as error:
+            except DatabaseUnavailableError:
+                raise
+            except AdapterError as error:
+                # A remote that does not answer, or a process that knows neither it nor the task.
                 logger.warning("the hand-over of %s has to wait: %s", each.task, error, extra=_fields(each))
                 await self._step(each, each.handover_state or "", wait=timedelta(seconds=5))
-        if self._clock.monotonic() - self._looked_at >= _LOOK_S:
-            self._looked_at = self._clock.monotonic()
-            done += await self._adopt_all()
         return done
 
     async def go_on(self, schedule: Schedule) -> int:
@@ -140,18 +160,25 @@ class HandOvers:
     async def _create(self, schedule: Schedule) -> Schedule | None:
         to = str(schedule.handover_to)
         try:
-            made = await self._clock_of(to).create(
-                task=self._remote_name(schedule, to),
-                cron=schedule.cron,
-                timezone=schedule.timezone,
-                key=self._key(schedule, to),
-                external_id=str(schedule.id),
-            )
+            made = await self._make(schedule, to)
+            if made.task != self._remote_name(schedule, to):
+                # Trigger.dev leaves the task of a known key as it was: that one is of an earlier hand-over.
+                await self._clock_of(to).delete(made.schedule_id)
+                made = await self._make(schedule, to)
         except RejectedError as error:
             if error.status in _OUR_FAULT:
                 raise
             return await self._refused(schedule, error)
         return await self._step(schedule, ACTIVATING, remote=made.schedule_id)
+
+    async def _make(self, schedule: Schedule, to: str) -> RemoteSchedule:
+        return await self._clock_of(to).create(
+            task=self._remote_name(schedule, to),
+            cron=schedule.cron,
+            timezone=schedule.timezone,
+            key=self._key(schedule, to),
+            external_id=str(schedule.id),
+        )
 
     async def _refused(self, schedule: Schedule, error: RejectedError) -> Schedule | None:
         """Go on with our ticks, unless an earlier call has made it there after all."""
@@ -168,7 +195,8 @@ class HandOvers:
     async def _activate(self, schedule: Schedule) -> Schedule | None:
         to, remote = str(schedule.handover_to), str(schedule.remote_schedule_id)
         seen = await self._clock_of(to).turn(remote, active=True)
-        if seen is not None and seen.active and seen.next_run == schedule.handover_cut:
+        exact = seen is not None and seen.active and not seen.window
+        if seen is not None and exact and seen.next_run == schedule.handover_cut:
             logger.info("%s keeps the clock of %s from %s on", to, schedule.task, seen.next_run)
             return await self._end(schedule, to, None)
         # The cut lies behind it, or it fires at other times: whatever it has fired, we take it back.
@@ -196,26 +224,14 @@ class HandOvers:
 
     # ---- what others have fired ------------------------------------------------------------------
 
-    async def _adopt_all(self) -> int:
-        schema = self._database.schema
-        async with self._database.connection() as conn:
-            kept = [each for each in await schedules.listed(conn, schema) if each.owner != LOCAL]
-            if (
-                not kept
-                or await processes.take_lease(conn, schema, "schedules", self._holder, _LEASE) is None
-            ):
-                return 0
+    async def _adopt_all(self, kept: list[Schedule]) -> int:
         adopted = 0
-        try:
-            for each in kept:
-                since = (each.last_at or each.handover_cut or each.created_at) - _BACK
-                try:
-                    adopted += await self._adopt(each, each.owner, since)
-                except ExecutorError as error:
-                    logger.warning("ticks of %s cannot be read: %s", each.task, error, extra=_fields(each))
-        finally:
-            async with self._database.connection() as conn:
-                await processes.release_lease(conn, schema, "schedules", self._holder, done=True)
+        for each in kept:
+            since = (each.last_at or each.handover_cut or each.created_at) - _BACK
+            try:
+                adopted += await self._adopt(each, each.owner, since)
+            except ExecutorError as error:
+                logger.warning("ticks of %s cannot be read: %s", each.task, error, extra=_fields(each))
         return adopted
 
     async def _adopt(self, schedule: Schedule, owner: str, since: datetime) -> int:
@@ -245,7 +261,7 @@ class HandOvers:
             "extra": {"tick": tick.at.isoformat()},
         }
         async with self._database.connection() as conn:
-            if not await schedules.adopt(conn, self._database.schema, values):
+            if not await hand_overs.adopt(conn, self._database.schema, values):
                 return False
         await self._applier.apply(job_id, 1, executor.name, report_of(tick.run, None))
         return True
@@ -281,7 +297,7 @@ class HandOvers:
         wait: timedelta = timedelta(0),
     ) -> Schedule | None:
         async with self._database.connection() as conn:
-            return await schedules.step(
+            return await hand_overs.step(
                 conn, self._database.schema, schedule, state, remote=remote, wait=wait
             )
 
@@ -289,7 +305,7 @@ class HandOvers:
         self, schedule: Schedule, owner: str, next_at: datetime | None, *, problem: str | None = None
     ) -> Schedule | None:
         async with self._database.connection() as conn:
-            ended = await schedules.end(
+            ended = await hand_overs.end(
                 conn, self._database.schema, schedule, owner=owner, next_at=next_at, problem=problem
             )
         self._notifier.poke(CRON)
