@@ -21,12 +21,13 @@ _NOT_OURS = {"content-length", "transfer-encoding"}
 
 
 class Remote:
-    """``hold``: triggers wait, before they are done or with their reply, until `release`."""
+    """``hold``: calls to ``held_path`` (triggers) wait, before they are done or with their reply, until `release`."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.fake = FakeTriggerDev(self.clock)
         self.hold: Hold | None = None
+        self.held_path = "/trigger"
         self.held = 0
         self._released = asyncio.Event()
         routes = [Route("/{path:path}", self._answer, methods=["GET", "POST", "PUT"])]
@@ -53,7 +54,7 @@ class Remote:
 
     async def _answer(self, request: Request) -> Response:
         body = await request.body()
-        hold = self.hold if request.url.path.endswith("/trigger") else None
+        hold = self.hold if request.url.path.endswith(self.held_path) else None
         if hold == "before":
             await self._wait()
         asked = httpx.Request(request.method, str(request.url), headers=request.headers.raw, content=body)
