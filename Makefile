@@ -5,8 +5,8 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
-# Two at least: the tests wait for processes more than they compute.
-WORKERS ?= 2
+# More than cores: the tests wait for processes, locks and leases as much as they compute.
+WORKERS ?= 3
 STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
@@ -57,7 +57,10 @@ tests/peers/postgres/node_modules/.package-lock.json: tests/peers/postgres/packa
 
 # ---- tests ----
 
-test: check test-all test-oldest test-between
+# The type checker computes while the tests wait.
+test: check-format check-lint check-layers check-quickstart
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line check-types test-all
+	@$(MAKE) --no-print-directory test-oldest test-between
 
 test-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbouncer
 	$(PYTEST) $(PARALLEL) tests
