@@ -112,6 +112,7 @@ async def test_a_worker_that_told_of_no_lock_never_looks_as_if_it_had_lost_one(r
     assert not pulse.lock_is_free
 
 
+@pytest.mark.direct("the age of a session")
 async def test_a_look_says_whether_server_and_connection_are_older_than_the_lease(rig: Rig) -> None:
     up = await rig.value("SELECT now() - pg_postmaster_start_time()")
     young, old, server = new_id(), new_id(), new_id()
