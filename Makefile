@@ -5,8 +5,8 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
-# More than cores: the tests wait for processes, locks and leases as much as they compute.
-WORKERS ?= 3
+# One a core: with a third the tests that wait for processes miss their moments.
+WORKERS ?= 2
 STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
