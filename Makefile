@@ -59,7 +59,7 @@ tests/peers/postgres/node_modules/.package-lock.json: tests/peers/postgres/packa
 
 # The type checker computes while the tests wait.
 test: check-format check-lint check-layers check-quickstart
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line check-types test-all
+	@$(MAKE) --no-print-directory --jobs 2 check-types test-all
 	@$(MAKE) --no-print-directory test-oldest test-between
 
 test-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbouncer
