@@ -94,6 +94,7 @@ class Canary:
     last_success_at: datetime | None
     took: timedelta | None
     age: timedelta
+    is_due: bool
 
 
 async def note(
@@ -144,4 +145,5 @@ def _canary(row: Row) -> Canary:
         last_success_at=success,
         took=row["took"],
         age=row["at"] - since,
+        is_due=row["next_at"] <= row["at"],
     )

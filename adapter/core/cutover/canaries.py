@@ -7,13 +7,13 @@ path before the users' jobs do.
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import UUID
 
 from adapter.core.parts import Parts
 from adapter.core.planning import JobSpec, Planner, ScheduleOptions
 from adapter.core.scheduling import Scheduler
 from adapter.domain.failback import CANARY, MISSED_BEATS
 from adapter.store import executor_health
+from adapter.store.executor_health import Canary
 from adapter.store.steps import run
 from adapter.store.wakeup import DISPATCH
 
@@ -26,7 +26,6 @@ class CanaryKeeper:
     def __init__(self, parts: Parts, planner: Planner, scheduler: Scheduler) -> None:
         self._database = parts.database
         self._notifier = parts.notifier
-        self._clock = parts.clock
         self._planner = planner
         self._scheduler = scheduler
         self._every = {
@@ -36,35 +35,24 @@ class CanaryKeeper:
         }
         self._said = False
 
-    @property
-    def executors(self) -> frozenset[str]:
-        """The executors this application sends canaries to."""
-        return frozenset(self._every)
-
-    @property
-    def are_kept(self) -> bool:
-        """Whether there is any."""
-        return bool(self._every)
-
-    async def run_once(self) -> list[UUID]:
-        """Send what is due; returns the jobs."""
+    async def run_once(self) -> list[Canary]:
+        """Send what is due; returns the canaries of this application as they were before."""
         if not self._every:
             return []
-        if not self._said:
-            async with self._database.connection() as conn:
+        schema = self._database.schema
+        async with self._database.connection() as conn:
+            if not self._said:
                 for executor, every in sorted(self._every.items()):
-                    await executor_health.keep_canary(conn, self._database.schema, executor, CANARY, every)
-            self._said = True
-        sent = [
-            job
-            for executor, every in sorted(self._every.items())
-            for job in await self._beat(executor, every)
-        ]
-        if sent:
+                    await executor_health.keep_canary(conn, schema, executor, CANARY, every)
+                self._said = True
+            known = await executor_health.canaries(conn, schema)
+        ours = [each for each in known if each.executor in self._every]
+        sent = [await self._beat(each.executor, each.every) for each in ours if each.is_due]
+        if any(sent):
             self._notifier.poke(DISPATCH)
-        return sent
+        return ours
 
-    async def _beat(self, executor: str, every: timedelta) -> list[UUID]:
+    async def _beat(self, executor: str, every: timedelta) -> bool:
         # Strict: it goes there though the circuit is open, since it is how one sees that all is well again.
         options = ScheduleOptions(
             executor=executor,
@@ -72,12 +60,11 @@ class CanaryKeeper:
             ttl=every * MISSED_BEATS,
             keep_for=_KEPT,
             max_attempts=1,
-            extra={"canary": True},
         )
         planned = self._planner.plan(JobSpec(CANARY, None, options))
         schema = self._database.schema
         async with self._database.transaction() as conn:
             if not await executor_health.beat(conn, schema, executor, planned.job.id):
-                return []
+                return False
             await run(conn, schema, self._scheduler.schedule([planned]))
-        return [planned.job.id]
+        return True

@@ -18,6 +18,7 @@ from adapter.domain.routing import EVERY_TASK
 from adapter.store import executor_health, flag_changes
 from adapter.store.executor_health import Canary, Health
 from adapter.store.flag_changes import Author
+from adapter.store.steps import run
 from adapter.store.wakeup import DISPATCH, FLAGS
 
 logger = logging.getLogger("adapter.failback")
@@ -46,14 +47,11 @@ class Failback:
 
     async def run_once(self) -> list[str]:
         """Send the canaries that are due, write down what was seen, and judge; returns what was opened."""
-        await self._canaries.run_once()
+        canaries = await self._canaries.run_once()
         opened = await self.write_down()
-        if self._canaries.are_kept:
-            async with self._database.connection() as conn:
-                missing = await executor_health.canaries(conn, self._database.schema)
-            for each in missing:
-                if each.executor in self._canaries.executors and (why := _why_missing(each)) is not None:
-                    opened += await self._open(EVERY_TASK, each.executor, why)
+        for each in canaries:
+            if (why := _why_missing(each)) is not None:
+                opened += await self._open(EVERY_TASK, each.executor, why)
         return opened
 
     async def write_down(self) -> list[str]:
@@ -73,6 +71,10 @@ class Failback:
         author = Author(why, ACTOR, "auto")
         try:
             async with self._database.connection() as conn:
+                flags = self._flags.fresh or await run(conn, self._database.schema, self._flags.reading())
+                if (task, executor) in flags.open_circuits:
+                    # As each second while it is: a change would lock all flags only to find that out.
+                    return []
                 await flag_changes.change(
                     conn,
                     self._database.schema,
