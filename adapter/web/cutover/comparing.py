@@ -11,8 +11,8 @@ from starlette.routing import Route
 from adapter.domain.durations import parse_duration
 from adapter.domain.parity import AT_LEAST, MARGIN
 from adapter.domain.shadow import MOST_OPEN
-from adapter.web.cutover.context import PREFIX, SOURCE, Body, answer
-from adapter.web.cutover.steering import ChangeBody, changed, expected_version
+from adapter.web.cutover.context import PREFIX, Body, answer
+from adapter.web.cutover.steering import ChangeBody, changed, said
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
@@ -77,10 +77,7 @@ class ComparingRoutes:
                 at=request.path_params["executor"],
                 percent=body.percent,
                 most_open=body.most_open,
-                reason=body.reason,
-                actor=principal.actor,
-                source=SOURCE,
-                expected_version=expected_version(request, body),
+                **said(request, principal, body),
             )
         if made is None:
             raise ApiError(404, "There is no such shadow flag.", code="flag_not_found")

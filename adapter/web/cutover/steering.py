@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from adapter.store.flag_changes import FlagChange
+    from adapter.web.auth import Principal
     from adapter.web.cutover.context import CutoverContext
 
 _Kind = Literal["kill", "rollout", "circuit"]
@@ -78,10 +79,7 @@ class SteeringRoutes:
             made = await self._context.adapter.kill(
                 request.path_params["task"],
                 to=body.to,
-                reason=body.reason,
-                actor=principal.actor,
-                source=SOURCE,
-                expected_version=expected_version(request, body),
+                **said(request, principal, body),
             )
         return changed(made)
 
@@ -98,10 +96,7 @@ class SteeringRoutes:
                 allow=body.allow,
                 deny=body.deny,
                 when=body.when,
-                reason=body.reason,
-                actor=principal.actor,
-                source=SOURCE,
-                expected_version=expected_version(request, body),
+                **said(request, principal, body),
             )
         return changed(made)
 
@@ -112,10 +107,7 @@ class SteeringRoutes:
         made = await self._context.adapter.resalt(
             request.path_params["task"],
             to=request.path_params["executor"],
-            reason=body.reason,
-            actor=principal.actor,
-            source=SOURCE,
-            expected_version=expected_version(request, body),
+            **said(request, principal, body),
         )
         return changed(made)
 
@@ -135,10 +127,7 @@ class SteeringRoutes:
             made = await self._context.adapter.open_circuit(
                 request.path_params["task"],
                 executor=request.path_params["executor"],
-                reason=body.reason,
-                actor=principal.actor,
-                source=SOURCE,
-                expected_version=expected_version(request, body),
+                **said(request, principal, body),
             )
         return changed(made)
 
@@ -167,17 +156,24 @@ class SteeringRoutes:
             kind,
             request.path_params["task"],
             executor=request.path_params.get("executor", ""),
-            reason=query.reason,
-            actor=principal.actor,
-            source=SOURCE,
-            expected_version=expected_version(request, query),
+            **said(request, principal, query),
         )
         if made is None:
             raise ApiError(404, f"There is no such {kind} flag.", code="flag_not_found")
         return changed(made)
 
 
-def expected_version(request: Request, body: ChangeBody) -> int | None:
+def said(request: Request, principal: Principal, body: ChangeBody) -> dict[str, Any]:
+    """Return what every change of a flag is told: why, by whom, from where, and what it must still be."""
+    return {
+        "reason": body.reason,
+        "actor": principal.actor,
+        "source": SOURCE,
+        "expected_version": _expected_version(request, body),
+    }
+
+
+def _expected_version(request: Request, body: ChangeBody) -> int | None:
     """Return the version the flag must still have, from ``If-Match`` or the body."""
     match = request.headers.get("if-match")
     if match is None:
