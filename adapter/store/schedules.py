@@ -99,7 +99,7 @@ _LIST: LiteralString = (
     "SELECT "
     + COLUMNS
     + """ FROM {s}.job_schedules
-WHERE (%(task)s::text IS NULL OR task = %(task)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s) ORDER BY task, id
+WHERE (%(task)s::text IS NULL OR task = %(task)s) AND (NOT %(elsewhere)s OR owner <> 'local' AND handover_state IS NULL) ORDER BY task, id
 """
 )
 
@@ -206,10 +206,12 @@ async def by_key(conn: Connection, schema: Schema, key: str) -> Schedule | None:
 
 
 async def listed(
-    conn: Connection, schema: Schema, *, task: str | None = None, owner: str | None = None
+    conn: Connection, schema: Schema, *, task: str | None = None, elsewhere: bool = False
 ) -> list[Schedule]:
-    """Return the schedules of a task, of an owner, or all."""
-    return [read_schedule(row) for row in await fetch(conn, schema, _LIST, {"task": task, "owner": owner})]
+    """Return the schedules of a task, or all; ``elsewhere``: only those whose clock another executor keeps for good."""
+    return [
+        read_schedule(row) for row in await fetch(conn, schema, _LIST, {"task": task, "elsewhere": elsewhere})
+    ]
 
 
 async def due(

@@ -112,8 +112,7 @@ class HandOvers:
         looking = self._clock.monotonic() - self._looked_at >= _LOOK_S
         async with self._database.connection() as conn:
             moving = await hand_overs.under_way(conn, schema)
-            kept = await schedules.listed(conn, schema) if looking else []
-            kept = [each for each in kept if each.owner != LOCAL and each.handover_state is None]
+            kept = await schedules.listed(conn, schema, elsewhere=True) if looking else []
             if looking:
                 self._looked_at = self._clock.monotonic()
             # One process at a time: a call of a second one could turn a clock on that has come back.
