@@ -6,10 +6,11 @@ import re
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
-from alembic import command
+from alembic import command, context, op
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -21,7 +22,7 @@ from adapter.store.database import DatabaseConfig
 from adapter.store.revisions import head, scripts
 from adapter.store.tables import metadata_for
 
-__all__ = ["check", "comparison", "current", "downgrade", "head", "upgrade"]
+__all__ = ["check", "comparison", "current", "downgrade", "execute", "head", "upgrade"]
 
 #: Alembic hands its context to a migration through a global of the process.
 _ONE_THREAD = threading.Lock()
@@ -61,10 +62,20 @@ def check(url: str, schema: str = "adapter") -> list[str]:
         revision = _current(connection, schema)
         if revision != head():
             return [f"the schema is at {revision or 'nothing'}, this version needs {head()}"]
-        context = MigrationContext.configure(
+        compared = MigrationContext.configure(
             connection, opts={"version_table_schema": schema, **comparison(schema)}
         )
-        return [repr(difference) for difference in compare_metadata(context, metadata_for(schema))]
+        return [repr(difference) for difference in compare_metadata(compared, metadata_for(schema))]
+
+
+def execute(*files: Path) -> None:
+    """Run SQL files inside a migration; ``{s}`` in them is the schema as an identifier, ``{l}`` as a string."""
+    schema = context.get_context().version_table_schema or "adapter"
+    # Straight to psycopg: many statements at once, and a percent sign is just a percent sign.
+    driver: Any = op.get_bind().connection.driver_connection
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        driver.execute(text.replace("{s}", f'"{schema}"').replace("{l}", f"'{schema}'"))
 
 
 def comparison(schema: str) -> dict[str, Any]:

@@ -10,20 +10,17 @@ from pathlib import Path
 
 from alembic import context, op
 
+from adapter.store.migrate import execute
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-_SQL = Path(__file__).with_suffix(".sql")
-
 
 def upgrade() -> None:
     """Make everything."""
-    schema: str = context.get_context().version_table_schema or "adapter"
-    statements = _SQL.read_text(encoding="utf-8").replace("{s}", f'"{schema}"').replace("{l}", f"'{schema}'")
-    # Straight to psycopg: many statements at once, and a percent sign is just a percent sign.
-    op.get_bind().connection.driver_connection.execute(statements)
+    execute(Path(__file__).with_suffix(".sql"))
 
 
 def downgrade() -> None:
