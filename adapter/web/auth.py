@@ -96,7 +96,7 @@ class Keyring:
         """The keys, the first being the one that signs what no caller's key signs."""
         return self._keys
 
-    def authenticate(self, request: Request, now: datetime) -> Principal:
+    async def authenticate(self, request: Request, now: datetime) -> Principal:
         """Return the caller.
 
         Raises:
@@ -117,13 +117,13 @@ class Keyring:
             return read_public_token(credentials, self._keys, now)
         raise ApiError(401, _BAD_KEY)
 
-    def require_root(self, request: Request, now: datetime) -> Principal:
+    async def require_root(self, request: Request, now: datetime) -> Principal:
         """Return the caller, who must have shown a root key.
 
         Raises:
             ApiError: 401 or 403.
         """
-        principal = self.authenticate(request, now)
+        principal = await self.authenticate(request, now)
         if not principal.is_root:
             raise forbidden()
         return principal

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,13 +28,17 @@ def request(authorization: str | None) -> Request:
     return Request({"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b""})
 
 
+def authenticated(authorization: str | None, now: datetime = NOW, ring: Keyring = RING) -> Principal:
+    return asyncio.run(ring.authenticate(request(authorization), now))
+
+
 def caller(token: str, now: datetime = NOW) -> Principal:
-    return RING.authenticate(request(f"Bearer {token}"), now)
+    return authenticated(f"Bearer {token}", now)
 
 
 def refused(authorization: str | None, now: datetime = NOW) -> dict[str, Any]:
     with pytest.raises(ApiError) as caught:
-        RING.authenticate(request(authorization), now)
+        authenticated(authorization, now)
     assert caught.value.status == 401
     return caught.value.body
 
@@ -75,9 +80,9 @@ def test_a_wrong_key(token: str) -> None:
 def test_without_keys_nobody_gets_in() -> None:
     for token in ("", "x", "a.b.c"):
         with pytest.raises(ApiError):
-            Keyring([]).authenticate(request(f"Bearer {token}"), NOW)
+            authenticated(f"Bearer {token}", ring=Keyring([]))
         with pytest.raises(ApiError):
-            Keyring([SecretStr("")]).authenticate(request(f"Bearer {token}"), NOW)
+            authenticated(f"Bearer {token}", ring=Keyring([SecretStr("")]))
 
 
 def test_a_token_we_made_is_the_caller_it_says() -> None:
@@ -176,9 +181,9 @@ def test_a_missing_scope_answers_in_upstream_s_words() -> None:
 
 
 def test_a_route_for_root_keys_refuses_tokens() -> None:
-    assert RING.require_root(request(f"Bearer {NEW}"), NOW).is_root
+    assert asyncio.run(RING.require_root(request(f"Bearer {NEW}"), NOW)).is_root
     with pytest.raises(ApiError) as caught:
-        RING.require_root(request(f"Bearer {token_with(scopes=['admin'])}"), NOW)
+        asyncio.run(RING.require_root(request(f"Bearer {token_with(scopes=['admin'])}"), NOW))
     assert caught.value.status == 403
 
 
@@ -186,4 +191,4 @@ def test_a_route_for_root_keys_refuses_tokens() -> None:
 def test_nothing_but_an_answer_is_ever_raised(text: str) -> None:
     for authorization in (text, f"Bearer {text}", f"Bearer a.{text}.b", f"Bearer {token_with()[:-5]}{text}"):
         with pytest.raises(ApiError):
-            RING.authenticate(request(authorization), NOW)
+            authenticated(authorization)

@@ -55,7 +55,7 @@ class ComparingRoutes:
 
     async def parity(self, request: Request) -> Response:
         """Answer how tasks did at each executor, and whether one may take the place of another."""
-        self._context.reader(request)
+        await self._context.reader(request)
         query = self._context.query(request, ParityQuery)
         found = await self._context.adapter.parity(
             query.task,
@@ -68,7 +68,7 @@ class ComparingRoutes:
 
     async def shadow(self, request: Request) -> Response:
         """Copy a share of a task's ended jobs to an executor; ``off``: no more."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         body = await self._context.body(request, ShadowBody)
         with self._context.asking():
             made = await self._context.adapter.shadow(

@@ -46,16 +46,16 @@ class CutoverContext:
     adapter: Adapter
     keyring: Keyring
 
-    def reader(self, request: Request) -> Principal:
+    async def reader(self, request: Request) -> Principal:
         """Return who asks, by a root key or a token that may ``read:cutover``; 401 or 403 otherwise."""
-        return self._caller(request, "read")
+        return await self._caller(request, "read")
 
-    def changer(self, request: Request) -> Principal:
+    async def changer(self, request: Request) -> Principal:
         """Return who changes, by a root key or a token that may ``admin:cutover``; 401 or 403 otherwise."""
-        return self._caller(request, "admin")
+        return await self._caller(request, "admin")
 
-    def _caller(self, request: Request, action: str) -> Principal:
-        principal = self.keyring.authenticate(request, self.adapter.clock.now())
+    async def _caller(self, request: Request, action: str) -> Principal:
+        principal = await self.keyring.authenticate(request, self.adapter.clock.now())
         principal.require(action, _RESOURCE)
         return principal
 

@@ -83,7 +83,7 @@ class FinishingRoutes:
 
     async def drain(self, request: Request) -> Response:
         """Answer what executors still hold."""
-        self._context.reader(request)
+        await self._context.reader(request)
         query = self._context.query(request, DrainQuery)
         with self._context.asking():
             found = await self._context.adapter.drain_status(
@@ -93,7 +93,7 @@ class FinishingRoutes:
 
     async def ways_back(self, request: Request) -> Response:
         """Answer whether an executor could take the jobs back."""
-        self._context.reader(request)
+        await self._context.reader(request)
         query = self._context.query(request, WayBackQuery)
         with self._context.asking():
             found = await self._context.adapter.can_go_back(query.task, to=query.to)
@@ -101,19 +101,19 @@ class FinishingRoutes:
 
     async def check(self, request: Request) -> Response:
         """Answer what still ties one to an executor, and which gates have passed."""
-        self._context.reader(request)
+        await self._context.reader(request)
         query = self._context.query(request, LeavingQuery)
         with self._context.asking():
             return answer(await self._context.adapter.finalize_check(query.executor, task=query.task))
 
     async def finalizations(self, request: Request) -> Response:
         """Answer the executors that were left for good."""
-        self._context.reader(request)
+        await self._context.reader(request)
         return answer({"finalizations": await self._context.adapter.finalizations()})
 
     async def finalize(self, request: Request) -> Response:
         """Leave an executor for good."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         body = await self._context.body(request, FinalizeBody)
         with self._context.asking():
             made = await self._context.adapter.finalize(
@@ -128,7 +128,7 @@ class FinishingRoutes:
 
     async def reopen(self, request: Request) -> Response:
         """Let flags send jobs there again."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         query = self._context.query(request, ReopenQuery)
         with self._context.asking():
             made = await self._context.adapter.reopen(
@@ -140,6 +140,6 @@ class FinishingRoutes:
 
     async def drills(self, request: Request) -> Response:
         """Answer the drills, the newest first."""
-        self._context.reader(request)
+        await self._context.reader(request)
         query = self._context.query(request, DrillsQuery)
         return answer({"drills": await self._context.adapter.drills(query.task, limit=query.limit)})

@@ -60,22 +60,22 @@ class LookingRoutes:
 
     async def status(self, request: Request) -> Response:
         """Answer per task where its jobs go, since when, by whose doing; and what is open where."""
-        self._context.reader(request)
+        await self._context.reader(request)
         return answer(await self._context.adapter.cutover_status())
 
     async def list_flags(self, request: Request) -> Response:
         """Answer every switch turned at runtime, with who turned it, when, and why."""
-        self._context.reader(request)
+        await self._context.reader(request)
         return answer({"flags": await self._context.adapter.steering.entries()})
 
     async def health(self, request: Request) -> Response:
         """Answer how executors do: failures of their own, canaries, open circuits."""
-        self._context.reader(request)
+        await self._context.reader(request)
         return answer(await self._context.adapter.executor_health())
 
     async def history(self, request: Request) -> Response:
         """Answer what people changed, the newest first."""
-        self._context.reader(request)
+        await self._context.reader(request)
         query = self._context.query(request, HistoryQuery)
         found = await self._context.adapter.cutover_history(
             query.subject, before=query.before, limit=query.limit
@@ -85,7 +85,7 @@ class LookingRoutes:
 
     async def explain(self, request: Request) -> Response:
         """Answer where a job would go, rule by rule; nothing is scheduled."""
-        self._context.reader(request)
+        await self._context.reader(request)
         body = await self._context.body(request, ExplainBody)
         options = body.model_dump(exclude={"task"}, exclude_defaults=True)
         with self._context.asking():
@@ -94,7 +94,7 @@ class LookingRoutes:
 
     async def explain_job(self, request: Request) -> Response:
         """Answer why a job went where it went."""
-        self._context.reader(request)
+        await self._context.reader(request)
         found = await self._context.adapter.explain_job(_job_id(request.path_params["job"]))
         job = {name: getattr(found.job, name) for name in ("id", "type", "executor", "epoch", "route_reason")}
         return answer({"job": job, "changes": found.changes, "moves": found.moves})

@@ -79,7 +79,7 @@ class RecallRoutes:
 
     async def rollback(self, request: Request) -> Response:
         """Send new jobs back, and take back what was given away."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         body = await self._context.body(request, RollbackBody)
         with self._context.asking():
             report = await self._context.adapter.rollback(
@@ -95,7 +95,7 @@ class RecallRoutes:
 
     async def migrate(self, request: Request) -> Response:
         """Move what nobody was given."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         body = await self._context.body(request, MigrationBody)
         with self._context.asking():
             report = await self._context.adapter.migrate_pending(
@@ -112,25 +112,25 @@ class RecallRoutes:
 
     async def list_recalls(self, request: Request) -> Response:
         """Answer the latest recalls."""
-        self._context.reader(request)
+        await self._context.reader(request)
         query = self._context.query(request, ListQuery)
         return answer({"recalls": await self._context.adapter.recalls(query.limit)})
 
     async def show(self, request: Request) -> Response:
         """Answer how a recall stands."""
-        self._context.reader(request)
+        await self._context.reader(request)
         return answer(await self._context.adapter.recall_report(_id(request)))
 
     async def resume(self, request: Request) -> Response:
         """Go on with a recall."""
-        self._context.changer(request)
+        await self._context.changer(request)
         body = await self._context.body(request, WorkBody)
         report = await self._context.adapter.resume_recall(_id(request), timeout=body.time)
         return answer(report, status=200 if report.is_done else 202)
 
     async def stop(self, request: Request) -> Response:
         """End a recall."""
-        self._context.changer(request)
+        await self._context.changer(request)
         body = await self._context.body(request, WorkBody)
         report = await self._context.adapter.stop_recall(_id(request), timeout=body.time)
         return answer(report, status=200 if report.is_done else 202)

@@ -69,13 +69,13 @@ class ScheduleRoutes:
 
     async def list(self, request: Request) -> Response:
         """Answer every schedule, or those of one task."""
-        self._context.reader(request)
+        await self._context.reader(request)
         task = request.query_params.get("task")
         return answer({"schedules": await self._context.adapter.list_schedules(task)})
 
     async def make(self, request: Request) -> Response:
         """Make a schedule, or change the one of the same key."""
-        who = self._context.changer(request)
+        who = await self._context.changer(request)
         body = await self._context.body(request, ScheduleBody)
         options = body.model_dump(exclude={"task", "cron", "data"})
         with self._context.asking():
@@ -86,35 +86,35 @@ class ScheduleRoutes:
 
     async def show(self, request: Request) -> Response:
         """Answer one schedule and its next ticks."""
-        self._context.reader(request)
+        await self._context.reader(request)
         schedule = await self._context.adapter.get_schedule(_id(request))
         ticks = await self._context.adapter.next_ticks(schedule.id) if schedule.active else []
         return answer({"schedule": schedule, "ticks": ticks})
 
     async def pause(self, request: Request) -> Response:
         """Let a schedule fire no more."""
-        who = self._context.changer(request)
+        who = await self._context.changer(request)
         body = await self._context.body(request, TurnBody)
         said = {"reason": body.reason, "actor": who.actor, "source": SOURCE}
         return answer(await self._context.adapter.pause_schedule(_id(request), **said))
 
     async def resume(self, request: Request) -> Response:
         """Let a schedule fire again."""
-        who = self._context.changer(request)
+        who = await self._context.changer(request)
         body = await self._context.body(request, TurnBody)
         said = {"reason": body.reason, "actor": who.actor, "source": SOURCE}
         return answer(await self._context.adapter.resume_schedule(_id(request), **said))
 
     async def hand_over(self, request: Request) -> Response:
         """Hand its clock to an executor, or take it back."""
-        who = self._context.changer(request)
+        who = await self._context.changer(request)
         body = await self._context.body(request, HandOverBody)
         said = {"reason": body.reason, "actor": who.actor, "source": SOURCE}
         return answer(await self._context.adapter.hand_over_schedule(_id(request), to=body.to, **said))
 
     async def cancel(self, request: Request) -> Response:
         """Remove a schedule."""
-        who = self._context.changer(request)
+        who = await self._context.changer(request)
         query = self._context.query(request, TurnBody)
         said = {"reason": query.reason, "actor": who.actor, "source": SOURCE}
         return answer(await self._context.adapter.cancel_schedule(_id(request), **said))

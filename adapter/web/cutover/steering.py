@@ -73,7 +73,7 @@ class SteeringRoutes:
 
     async def kill(self, request: Request) -> Response:
         """Send every new job of a task to one executor."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         body = await self._context.body(request, KillBody)
         with self._context.asking():
             made = await self._context.adapter.kill(
@@ -85,7 +85,7 @@ class SteeringRoutes:
 
     async def rollout(self, request: Request) -> Response:
         """Send a share of a task's new jobs to an executor."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         body = await self._context.body(request, RolloutBody)
         with self._context.asking():
             made = await self._context.adapter.rollout(
@@ -102,7 +102,7 @@ class SteeringRoutes:
 
     async def resalt(self, request: Request) -> Response:
         """Deal the jobs of a rollout anew."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         body = await self._context.body(request, ChangeBody)
         made = await self._context.adapter.resalt(
             request.path_params["task"],
@@ -121,7 +121,7 @@ class SteeringRoutes:
 
     async def trip(self, request: Request) -> Response:
         """Give an executor no more jobs of a task."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         body = await self._context.body(request, ChangeBody)
         with self._context.asking():
             made = await self._context.adapter.open_circuit(
@@ -137,7 +137,7 @@ class SteeringRoutes:
 
     async def revert(self, request: Request) -> Response:
         """Put back what a change of a flag replaced."""
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         body = await self._context.body(request, ReasonBody)
         kind, _, number = request.path_params["change"].rpartition("-")
         if kind not in {"", "flag"} or not (number.isascii() and number.isdecimal()) or len(number) > 18:
@@ -149,7 +149,7 @@ class SteeringRoutes:
         return changed(made)
 
     async def _clear(self, request: Request, kind: _Kind) -> Response:
-        principal = self._context.changer(request)
+        principal = await self._context.changer(request)
         # What a DELETE carries is dropped on the way by some, so the query says why.
         query = self._context.query(request, ChangeBody)
         made = await self._context.adapter.clear_flag(

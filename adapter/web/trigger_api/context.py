@@ -29,13 +29,13 @@ class ApiContext:
     adapter: Adapter
     keyring: Keyring
 
-    def caller(self, request: Request) -> Principal:
+    async def caller(self, request: Request) -> Principal:
         """Return who calls, by a root key or a public token; 401 otherwise."""
-        return self.keyring.authenticate(request, self.adapter.clock.now())
+        return await self.keyring.authenticate(request, self.adapter.clock.now())
 
-    def root(self, request: Request) -> Principal:
+    async def root(self, request: Request) -> Principal:
         """Return who calls, by a root key; 401 or 403 otherwise."""
-        return self.keyring.require_root(request, self.adapter.clock.now())
+        return await self.keyring.require_root(request, self.adapter.clock.now())
 
     async def read(self, request: Request, limit: int = MOST_BODY_BYTES) -> bytes:
         """Return the raw body; 413 above ``limit``. Upstream also refuses a missing length; we count."""

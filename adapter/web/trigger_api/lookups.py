@@ -32,7 +32,7 @@ class LookupRoutes:
 
     async def claims(self, request: Request) -> Response:
         """Answer what the SDK puts into the tokens it signs itself."""
-        principal = self._context.root(request)
+        principal = await self._context.root(request)
         return JSONResponse({"sub": environment_id(principal.key), "pub": True})
 
     async def timezones(self, request: Request) -> Response:

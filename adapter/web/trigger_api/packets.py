@@ -59,7 +59,7 @@ class PacketRoutes:
 
     async def presign(self, request: Request) -> Response:
         """Answer a URL for one PUT or GET, good for `URL_LIFE`. Root keys only."""
-        principal = self._context.root(request)
+        principal = await self._context.root(request)
         name = _name(request)
         method = "PUT" if request.method == "PUT" else "GET"
         expires = int((self._context.adapter.clock.now() + URL_LIFE).timestamp())

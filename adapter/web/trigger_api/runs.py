@@ -48,7 +48,7 @@ class RunRoutes:
 
     async def retrieve(self, request: Request) -> Response:
         """Answer the run, or 404 without ``x-should-retry``: there is no lag to wait for."""
-        principal = self._context.caller(request)
+        principal = await self._context.caller(request)
         run_id: str = request.path_params["run"]
         job = await self._context.job(job_id_of(run_id))
         principal.require("read", ("runs", run_id), *_resources(job))
@@ -58,7 +58,7 @@ class RunRoutes:
 
     async def list_runs(self, request: Request) -> Response:
         """Answer one page, newest first; absent cursors are left out, since a present one is followed."""
-        principal = self._context.caller(request)
+        principal = await self._context.caller(request)
         query = run_query(request.query_params, self._context.adapter.clock.now())
         _require_list(principal, query)
         if query.wanted is None:
@@ -101,7 +101,7 @@ class RunRoutes:
         return JSONResponse({"id": run_id_of(handle.job.id)})
 
     async def _writable(self, request: Request) -> tuple[Job, Principal]:
-        principal = self._context.caller(request)
+        principal = await self._context.caller(request)
         run_id: str = request.path_params["run"]
         principal.require("write", ("runs", run_id))
         job = await self._context.job(job_id_of(run_id))

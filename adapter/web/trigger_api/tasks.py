@@ -41,7 +41,7 @@ class TaskRoutes:
         An unknown task is a 422. Upstream takes it and lets the run wait for a deployment.
         """
         context, adapter = self._context, self._context.adapter
-        principal = context.caller(request)
+        principal = await context.caller(request)
         raw = await context.read(request)
         body = validated(TriggerBody, _with_headers(json_object(raw), request))
         task: str = request.path_params["task"]
