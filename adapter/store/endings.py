@@ -91,7 +91,7 @@ _GIVE_BACK: LiteralString = (
     awaiting = CASE WHEN w.kind = 'returned' THEN o.awaiting END,
     due = CASE WHEN COALESCE(w.at, now() + w.delay) > now() THEN COALESCE(w.at, now() + w.delay) ELSE o.due END,
     attempt = o.attempt - w.unspent::int,
-    started = CASE WHEN w.unbegun AND o.attempt = 1 THEN NULL ELSE o.started END,
+    started = CASE WHEN w.unbegun AND o.started = o.updated_at THEN NULL ELSE o.started END,
     error = COALESCE(w.new_error, o.error), deadline = NULL,
     extra = CASE WHEN w.kind = 'snoozed' THEN COALESCE(o.extra, '{}')
       || jsonb_build_object('snoozes', COALESCE((o.extra ->> 'snoozes')::int, 0) + 1) ELSE o.extra END,
@@ -137,7 +137,7 @@ WITH lost AS MATERIALIZED (
   WHERE worker_id = %(worker_id)s AND status = 'EXECUTING' AND executor = 'local' AND id <> ALL(%(known)s::uuid[])
   ORDER BY id FOR UPDATE
 ), back AS (
-  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', attempt = o.attempt - 1, deadline = NULL, started = CASE WHEN o.attempt > 1 THEN o.started END,
+  UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', attempt = o.attempt - 1, deadline = NULL, started = CASE WHEN o.started < o.updated_at THEN o.started END,
     seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, updated_at = now()
   FROM lost WHERE o.id = lost.id RETURNING o.id, o.epoch
 )

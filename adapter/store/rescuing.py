@@ -45,7 +45,9 @@ WITH judged AS MATERIALIZED (
     + """ AND (%(only)s::uuid[] IS NULL OR o.id = ANY(%(only)s::uuid[]))
   ORDER BY o.id LIMIT %(limit)s
 ), dead AS MATERIALIZED (
-  SELECT o.id, o.worker_id AS lost FROM {s}.worker_jobs_open o JOIN silent s USING (id)
+  SELECT o.id, o.worker_id AS lost, o.max_attempts,
+    (SELECT count(*) FROM {s}.job_events e WHERE e.job_id = o.id AND e.kind = 'rescued') AS rescues
+  FROM {s}.worker_jobs_open o JOIN silent s USING (id)
   WHERE """
     + HELD
     + """ AND o.worker_id IS NOT DISTINCT FROM s.worker_id AND o.claim_number IS NOT DISTINCT FROM s.claim_number
@@ -55,26 +57,43 @@ WITH judged AS MATERIALIZED (
 
 _FIND: LiteralString = _DEAD + " SELECT id FROM dead"
 
+#: Asked once for both statements, since the first of them takes away what the second would have to count.
+_CROWDED: LiteralString = (
+    """
+SELECT o.worker_id FROM {s}.worker_jobs_open o
+WHERE o.worker_id = ANY(%(workers)s::uuid[] || %(unknown)s::uuid[]) AND """
+    + HELD
+    + """
+GROUP BY o.worker_id HAVING count(*) > 1
+"""
+)
+
+#: Nobody knows which of several jobs has killed their worker, so none of them pays, as often as it has
+#: attempts. Who allows one attempt only does not want a second start, whoever was to blame.
+_SPARED: LiteralString = """(dead.lost = ANY(%(crowded)s::uuid[]) AND dead.max_attempts > 1
+    AND dead.rescues < dead.max_attempts)"""
+
 #: Jobs that lose a worker once more come back apart from each other, two seconds each, but all within eight:
 #: one of them may be what kills it, and the others are not to be there the next time.
 _RESCUE: LiteralString = (
     _DEAD
     + """, apart AS MATERIALIZED (
-  SELECT id, lost, CASE WHEN again THEN make_interval(
+  SELECT id, lost, spared, CASE WHEN again THEN make_interval(
     secs => least(2.0, 8.0 / count(*) OVER (PARTITION BY again)) * (row_number() OVER (PARTITION BY again ORDER BY id) - 1)) END AS delay
-  FROM (SELECT d.id, d.lost,
-    EXISTS (SELECT FROM {s}.job_events e WHERE e.job_id = d.id AND e.kind = 'rescued') AS again FROM dead d) AS d
+  FROM (SELECT id, lost, rescues > 0 AS again, """
+    + _SPARED
+    + """ AS spared FROM dead) AS d
 ), back AS (
-  UPDATE {s}.worker_jobs_open o SET
+  UPDATE {s}.worker_jobs_open o SET attempt = o.attempt - spared::int,
     status = CASE WHEN delay > interval '0' THEN 'DELAYED' ELSE 'QUEUED' END,
     due = CASE WHEN delay > interval '0' THEN now() + delay ELSE o.due END, waiting_for = NULL, awaiting = NULL,
     seq = nextval('{s}.worker_jobs_seq'), worker_id = NULL, claim_number = NULL, deadline = NULL, updated_at = now()
-  FROM apart WHERE o.id = apart.id AND o.attempt < o.max_attempts AND NOT o.cancel_requested
-  RETURNING o.id, o.epoch, o.queue, o.attempt, apart.lost, apart.delay
+  FROM apart WHERE o.id = apart.id AND (spared OR o.attempt < o.max_attempts) AND NOT o.cancel_requested
+  RETURNING o.id, o.epoch, o.queue, o.attempt + spared::int AS attempt, apart.lost, apart.delay, apart.spared
 ), noted AS (
   INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
   SELECT id, epoch, 'rescued', jsonb_strip_nulls(jsonb_build_object('worker', lost, 'attempt', attempt,
-    'delay_s', extract(epoch FROM NULLIF(delay, interval '0')))) FROM back
+    'spared', NULLIF(spared, false), 'delay_s', extract(epoch FROM NULLIF(delay, interval '0')))) FROM back
 )
 SELECT id, queue FROM back
 """
@@ -84,7 +103,9 @@ _BURY: LiteralString = (
     _DEAD
     + """, gone AS (
   DELETE FROM {s}.worker_jobs_open o USING dead
-  WHERE o.id = dead.id AND (o.attempt >= o.max_attempts OR o.cancel_requested) RETURNING o.*
+  WHERE o.id = dead.id AND (o.cancel_requested OR o.attempt >= o.max_attempts AND NOT """
+    + _SPARED
+    + """) RETURNING o.*
 )"""
     + ending(
         "CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'CRASHED' END",
@@ -122,7 +143,7 @@ async def rescue(
     lease: timedelta,
     limit: int = 500,
 ) -> Rescued:
-    """Take jobs back from workers that are dead.
+    """Take jobs back from workers that are dead, ``limit`` in a statement.
 
     ``unknown``: workers without a row, for whom ``lease`` counts. A row that cannot be written is logged
     and left; it costs the others nothing.
@@ -136,10 +157,18 @@ async def rescue(
         "limit": limit,
         "only": None,
     }
-    back = await _each_if_need_be(conn, schema, _RESCUE, parameters)
-    gone = await _each_if_need_be(conn, schema, _BURY, parameters)
-    ended = [job for row in gone if (job := _read(row)) is not None]
-    return Rescued(frozenset(row["queue"] for row in back), len(back), ended)
+    parameters["crowded"] = [row["worker_id"] for row in await fetch(conn, schema, _CROWDED, parameters)]
+    back: list[DictRow] = []
+    gone: list[DictRow] = []
+    while True:
+        moved = await _each_if_need_be(conn, schema, _RESCUE, parameters)
+        ended = await _each_if_need_be(conn, schema, _BURY, parameters)
+        back += moved
+        gone += ended
+        if len(moved) + len(ended) < limit:
+            break
+    jobs = [job for row in gone if (job := _read(row)) is not None]
+    return Rescued(frozenset(row["queue"] for row in back), len(back), jobs)
 
 
 async def _each_if_need_be(

@@ -76,7 +76,7 @@ async def _verdict(rig: Rig, worker: UUID) -> dict[str, Any]:
         "SELECT extract(epoch FROM seen_at)::float8 FROM {s}.workers WHERE id = %(id)s", id=worker
     )
     judged = {"workers": [worker], "seen": [seen], "early": [False], "unknown": list[UUID]()}
-    return judged | {"lease": LEASE, "limit": 500, "only": None}
+    return judged | {"lease": LEASE, "limit": 500, "only": None, "crowded": []}
 
 
 async def _run(

@@ -125,6 +125,7 @@ DEAD = {
     "unknown": [new_id()],
     "lease": "30 s",
     "only": None,
+    "crowded": [new_id()],
     "limit": 500,
 }
 LETTERS: dict[str, Any] = dict.fromkeys(
@@ -173,6 +174,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"worker_jobs_open_executing"},
     ),
     "rescue": (rescuing._RESCUE, DEAD, {"worker_jobs_open_executing"}),
+    "who held several": (rescuing._CROWDED, DEAD, {"worker_jobs_open_executing"}),
     "bury": (rescuing._BURY, DEAD, {"worker_jobs_open_executing"}),
     "workers nobody knows": (liveness._UNKNOWN, {}, {"worker_jobs_open_executing"}),
     "page of dead letters": (dead_letters._PAGE, LETTERS | {"limit": 25}, {"_finished_id_idx"}),

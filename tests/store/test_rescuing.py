@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from adapter.store import liveness, rescuing
+from adapter.store import endings, liveness, rescuing
 from adapter.store.rescuing import Verdict
 from tests.rig import Rig, new_id
 
@@ -161,6 +161,72 @@ async def test_spent_attempts_and_canceled_jobs_are_buried(rig: Rig) -> None:
     assert [await rig.status(job.id) for job in (spent, canceled)] == ["CRASHED", "CANCELED"]
     assert await rig.value("SELECT count(*) FROM {s}.job_keys") == 0
     assert await rig.events(spent.id) == ["buried"]
+
+
+async def lose_a_worker(rig: Rig, jobs: int) -> tuple[int, list[str]]:
+    """Let a worker claim so many jobs and die."""
+    await rig.sql("UPDATE {s}.worker_jobs_open SET status = 'QUEUED' WHERE status = 'DELAYED'")
+    lease, claimed = await rig.claim()
+    assert len(claimed) == jobs
+    await add_worker(rig, lease.worker_id)
+    return await carry_out(rig, await verdict(rig, lease.worker_id))
+
+
+async def test_a_worker_that_held_several_costs_none_of_them_an_attempt_until_one_meets_too_many(
+    rig: Rig,
+) -> None:
+    poison = await rig.adapter.schedule_job("echo", max_attempts=2)
+    for number in range(2):
+        other = await rig.adapter.schedule_job("echo", max_attempts=2)
+        assert await lose_a_worker(rig, 2) == (2, [])
+        row = await rig.row(other.id)
+        assert (row["attempt"], row["started"] is None) == (0, False)
+        await rig.sql("DELETE FROM {s}.worker_jobs_open WHERE id = %(id)s", id=other.id)
+        assert await rig.events(poison.id) == ["rescued"] * (number + 1)
+    row = await rig.row(poison.id)
+    assert row["attempt"] == 0
+    (event,) = await rig.sql(
+        "SELECT detail FROM {s}.job_events WHERE job_id = %(id)s ORDER BY id LIMIT 1", id=poison.id
+    )
+    assert (event["detail"]["attempt"], event["detail"]["spared"]) == (1, True)
+
+    innocent = await rig.adapter.schedule_job("echo", max_attempts=2)
+    assert await lose_a_worker(rig, 2) == (2, [])
+    assert (await rig.row(poison.id))["attempt"] == 1, "it has been there as often as it has attempts"
+    await rig.set(innocent.id, "attempt = 1")
+    assert await lose_a_worker(rig, 2) == (1, ["CRASHED"])
+    row = await rig.row(innocent.id)
+    assert (await rig.status(poison.id), row["attempt"], row["status"]) == ("CRASHED", 1, "DELAYED")
+    assert await lose_a_worker(rig, 1) == (0, ["CRASHED"]), "alone there is no doubt"
+
+
+async def test_a_job_of_one_attempt_is_not_begun_again_whoever_was_to_blame(rig: Rig) -> None:
+    once = await rig.adapter.schedule_job("echo", max_attempts=1)
+    await rig.adapter.schedule_job("echo", max_attempts=2)
+    assert await lose_a_worker(rig, 2) == (1, ["CRASHED"])
+    assert await rig.status(once.id) == "CRASHED"
+
+
+async def test_more_jobs_than_a_statement_takes_are_spared_alike(rig: Rig) -> None:
+    jobs = [await rig.adapter.schedule_job("echo", n, max_attempts=2) for n in range(5)]
+    lease, _ = await rig.claim()
+    await add_worker(rig, lease.worker_id)
+    passed = await verdict(rig, lease.worker_id)
+    async with rig.adapter.database.connection() as conn:
+        found = await rescuing.rescue(conn, rig.schema, [passed], lease=HOUR, limit=2)
+    assert found.count == 5
+    assert [(await rig.row(job.id))["attempt"] for job in jobs] == [0] * 5
+
+
+async def test_a_job_that_has_once_begun_stays_begun_when_a_later_claim_comes_to_nothing(rig: Rig) -> None:
+    job = await rig.adapter.schedule_job("echo")
+    await rig.adapter.schedule_job("echo")
+    await lose_a_worker(rig, 2)
+    fresh = await rig.adapter.schedule_job("echo")
+    lease, _ = await rig.claim()
+    async with rig.adapter.database.connection() as conn:
+        assert await endings.return_unknown(conn, rig.schema, lease.worker_id, []) == 3
+    assert [(await rig.row(each.id))["started"] is None for each in (job, fresh)] == [False, True]
 
 
 async def test_two_rescuers_rescue_once(rig: Rig) -> None:
