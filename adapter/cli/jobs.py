@@ -140,6 +140,10 @@ def schedule(
     delay: Annotated[str | None, typer.Option(metavar="10m", help="Not before so long from now.")] = None,
     due: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z"], help="Not before.")] = None,
     ttl: Annotated[str | None, typer.Option(metavar="1h", help="Not after so long.")] = None,
+    remove_at: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z"], help="From when its row may go, once it has ended."),
+    ] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="One job per key.")] = None,
     on_conflict: Annotated[
         _OnConflict,
@@ -177,6 +181,7 @@ def schedule(
         delay=parse_duration(delay) if delay else None,
         due=due,
         ttl=parse_duration(ttl) if ttl else None,
+        remove_at=remove_at,
         idempotency_key=idempotency_key,
         on_conflict=on_conflict.value,
         debounce_max=parse_duration(debounce_max) if debounce_max else None,

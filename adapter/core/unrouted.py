@@ -102,5 +102,6 @@ def _options_of(job: Job) -> ScheduleOptions:
         concurrency_key=job.concurrency_key,
         metadata=job.metadata,
         tags=job.tags,
+        remove_at=job.remove_at,
         **asked,
     )

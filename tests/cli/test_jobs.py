@@ -59,6 +59,7 @@ def test_every_option_of_a_schedule_reaches_the_row(shop: ModuleType) -> None:
         "--executor": "trigger",
         "--due": "2100-01-02T03:04:05+0000",
         "--ttl": "1h",
+        "--remove-at": "2100-02-03T04:05:06+0000",
         "--priority": "7",
         "--queue": "bulk",
         "--concurrency-key": "customer-1",
@@ -69,7 +70,7 @@ def test_every_option_of_a_schedule_reaches_the_row(shop: ModuleType) -> None:
     job = schedule("index", [1], "--strict", *(word for pair in options.items() for word in pair))
     assert (job["executor"], job["due"], job["priority"]) == ("trigger", "2100-01-02T03:04:05Z", 7)
     assert (job["queue"], job["concurrency_key"], job["max_attempts"]) == ("bulk", "customer-1", 9)
-    assert (job["user_id"], job["data"]) == ("17", [1])
+    assert (job["user_id"], job["data"], job["remove_at"]) == ("17", [1], "2100-02-03T04:05:06Z")
     assert job["expires_at"] > job["due"]
 
 

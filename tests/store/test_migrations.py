@@ -47,6 +47,21 @@ def test_upgrading_twice_changes_nothing(empty_database: str) -> None:
         assert conn.execute("SELECT version FROM adapter.flags_state").fetchall() == [(7,)]
 
 
+def test_who_may_call_the_sql_function_stays_as_it_was(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    migrate.downgrade(empty_database, "0003")
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute("REVOKE ALL ON FUNCTION adapter.schedule_job FROM PUBLIC")
+        conn.execute("GRANT EXECUTE ON FUNCTION adapter.schedule_job TO pg_monitor")
+    for step in (migrate.upgrade, lambda url: migrate.downgrade(url, "0003")):
+        step(empty_database)
+        with psycopg.connect(empty_database) as conn:
+            rights = "has_function_privilege(%s, 'adapter.schedule_job'::regproc::oid, 'EXECUTE')"
+            (monitor,) = conn.execute(f"SELECT {rights}", ["pg_monitor"]).fetchone() or ()  # noqa: S608
+            (other,) = conn.execute(f"SELECT {rights}", ["pg_signal_backend"]).fetchone() or ()  # noqa: S608
+            assert (monitor, other) == (True, False)
+
+
 def test_other_peoples_tables_of_the_same_names_are_left_alone(empty_database: str) -> None:
     with psycopg.connect(empty_database) as conn:
         conn.execute("CREATE TABLE public.worker_jobs (id int PRIMARY KEY, mine text)")

@@ -1,7 +1,7 @@
 """The SQL function ``schedule_job``: rows that nobody has routed, and who routes them."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -71,6 +71,27 @@ async def test_what_the_producer_says_wins_over_the_task_and_the_rest_is_the_tas
     assert second["due"] - second["created_at"] == timedelta(minutes=1)
     assert second["expires_at"] - second["due"] == timedelta(minutes=5)
     assert second["max_duration"] == timedelta(seconds=90)
+
+
+async def test_a_row_that_may_go_at_a_moment_says_so_before_and_after_it_is_routed(rig: Rig) -> None:
+    job_id = await call(rig, "'echo', '1', remove_at => '2100-01-02T03:04:05Z'")
+    gone = await call(rig, "'echo', '1', remove_at => '2100-01-02T03:04:05Z'")
+    assert (await rig.adapter.cancel_job(gone)).status is JobStatus.CANCELED
+    await route(rig)
+    await rig.work()
+    moment = datetime(2100, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert [(await rig.row(each))["remove_at"] for each in (job_id, gone)] == [moment, moment]
+
+
+async def test_a_call_by_place_says_what_it_always_has(rig: Rig) -> None:
+    job_id = await call(
+        rig,
+        "'echo', '1', 't', NULL, '1 min', '5 min', 9, 'q', 'k', '1 day', 'c', 'u', '{\"m\": 1}', '{a}', 7, '90 s', 'local', false",
+    )
+    await route(rig)
+    row = await rig.row(job_id)
+    assert (row["tag"], row["priority"], row["queue"], row["concurrency_key"]) == ("t", 9, "q", "c")
+    assert (row["user_id"], row["tags"], row["max_attempts"], row["remove_at"]) == ("u", ["a"], 7, None)
 
 
 async def test_keys_and_tags_are_those_of_every_other_call(rig: Rig) -> None:
