@@ -12,25 +12,19 @@ from uuid import UUID
 from adapter.assembly import Assembly
 from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
-from adapter.core.dead_letters import RedriveOptions, RedriveReport
 from adapter.core.declaring import DeclaresTasks
 from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
+from adapter.core.job_verbs import LooksAfterJobs
 from adapter.core.planning import JobSpec, Planned, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
-from adapter.core.reconcile import Progress, ReconcileReport
 from adapter.core.registry import TaskDefinition
-from adapter.core.replaying import replay_options
+from adapter.core.replaying import SAME, replay_options
 from adapter.core.scheduling import Scheduled, topics_of
 from adapter.core.tasks import Task
-from adapter.domain.errors import InvalidArgumentError, JobNotFoundError, JobStateError
+from adapter.domain.errors import JobNotFoundError
 from adapter.domain.job import Job, JobStatus
-from adapter.domain.waiting import WaitReason
-from adapter.store import families, resolving, waiting
-from adapter.store import jobs as job_store
-from adapter.store.dead_letters import DeadLetterFilter, DeadLetterPage
 from adapter.store.inserting import needs_transaction
-from adapter.store.insights import JobEvent, JobFilter, JobPage
 from adapter.store.steps import (
     AsyncCaller,
     Statement,
@@ -51,13 +45,10 @@ if TYPE_CHECKING:
 #: More remote jobs than this in one call are left to the dispatcher.
 _AT_ONCE = 20
 
-#: Stands for "as it was" where None is a value.
-SAME: Any = object()
-
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
-class Adapter(ControlsQueues, CutsOver, KeepsSchedules, DeclaresTasks, Assembly):
+class Adapter(LooksAfterJobs, ControlsQueues, CutsOver, KeepsSchedules, DeclaresTasks, Assembly):
     """One application's jobs: its tasks, its database, its executors.
 
     Making one does no I/O and touches no globals; two can live in one process. It is opened once
@@ -184,55 +175,6 @@ class Adapter(ControlsQueues, CutsOver, KeepsSchedules, DeclaresTasks, Assembly)
 
     # ---- jobs ------------------------------------------------------------------------------------
 
-    async def get_job(self, job_id: UUID) -> Job | None:
-        """Return a job, open or finished; None when there is none or its time to be kept is over."""
-        async with self.database.connection() as conn:
-            return await job_store.get(conn, self.database.schema, job_id)
-
-    async def list_jobs(self, wanted: JobFilter | None = None) -> JobPage:
-        """Return a page of jobs, newest first."""
-        async with self.database.connection() as conn:
-            return await self.insights.list_jobs(conn, wanted or JobFilter())
-
-    async def awaited_jobs(self, job_id: UUID) -> list[Job]:
-        """Return the open jobs that a parent waits for; none when it does not wait for its children."""
-        async with self.database.connection() as conn:
-            return await families.awaited(conn, self.database.schema, job_id)
-
-    async def why_waiting(self, job_id: UUID) -> list[WaitReason]:
-        """Say what keeps a job from running, what binds it most first; nothing when it runs or has ended.
-
-        Raises:
-            JobNotFoundError: there is no such job.
-        """
-        async with self.database.connection() as conn:
-            reasons = await waiting.why(conn, self.database.schema, job_id)
-        if reasons is None:
-            raise JobNotFoundError(job_id)
-        return reasons
-
-    async def job_events(self, job_id: UUID) -> list[JobEvent]:
-        """Return what happened to a job beside running: re-routes, retries, rescues, repairs."""
-        async with self.database.connection() as conn:
-            return await self.insights.events(conn, job_id)
-
-    async def wait_for(self, job_id: UUID, timeout: timedelta | None = None) -> Job:
-        """Return the job once it has ended; see `JobHandle.result`."""
-        return await self.watch.wait(job_id, timeout)
-
-    async def cancel_job(
-        self, job_id: UUID, *, reason: str = "canceled by the application", actor: str = "application"
-    ) -> Job:
-        """Cancel a job: at once when nobody was ever given it, else by asking and confirming.
-
-        Returns the job as it then is: CANCELED, or open with ``cancel_requested``, or ended otherwise
-        because it was faster.
-
-        Raises:
-            JobNotFoundError: there is no such job.
-        """
-        return await self.canceler.cancel(job_id, reason=reason, actor=actor)
-
     async def replay_job(
         self,
         job_id: UUID,
@@ -256,53 +198,7 @@ class Adapter(ControlsQueues, CutsOver, KeepsSchedules, DeclaresTasks, Assembly)
         options.update(overrides)
         return await self.schedule_job(job.type, job.data if data is SAME else data, **options)
 
-    async def dead_letters(self, wanted: DeadLetterFilter | None = None) -> DeadLetterPage:
-        """Return a page of jobs that ended badly (not COMPLETED, not CANCELED), the latest end first."""
-        return await self.letters.page(wanted or DeadLetterFilter())
-
-    async def redrive(
-        self, wanted: DeadLetterFilter | Sequence[UUID], **options: Unpack[RedriveOptions]
-    ) -> RedriveReport:
-        """Schedule a new job for each of these dead letters, as `replay_job` does, the oldest end first.
-
-        A dead letter is redriven once, however many ask at the same time, unless ``again``. A job that
-        cannot be scheduled is reported and costs the others nothing.
-        """
-        return await self.letters.redrive(wanted, **options)
-
-    async def resolve_job(
-        self, job_id: UUID, *, assume: Literal["not-started", "lost"], reason: str, actor: str
-    ) -> Job:
-        """End a wait that no machine can end, on a person's word; audited in the job's events.
-
-        ``not-started``: no run of the uncertain submit has started or will; it is submitted anew.
-        ``lost``: it ends as SYSTEM_FAILURE; should its run report after all, that still counts.
-
-        Raises:
-            JobNotFoundError, JobStateError: there is nothing uncertain about this job.
-        """
-        if not reason.strip():
-            msg = "A reason is needed."
-            raise InvalidArgumentError(msg)
-        verb = resolving.assume_not_started if assume == "not-started" else resolving.assume_lost
-        async with self.database.connection() as conn:
-            job = await verb(conn, self.database.schema, job_id, reason=reason, actor=actor)
-        if job is None:
-            known = await self.get_job(job_id)
-            if known is None:
-                raise JobNotFoundError(job_id)
-            msg = (
-                f"Job {job_id} is {known.status} at {known.executor}: there is nothing uncertain to resolve."
-            )
-            raise JobStateError(msg)
-        self.notifier.poke(DISPATCH)
-        return job
-
     # ---- what remotes tell -----------------------------------------------------------------------
-
-    async def reconcile(self, *, dry_run: bool = False, progress: Progress | None = None) -> ReconcileReport:
-        """Compare every unfinished remote job with its remote, and repair what was missed."""
-        return await self.reconciler.run_once(dry_run=dry_run, progress=progress)
 
     async def receive_webhook(
         self,

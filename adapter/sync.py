@@ -17,10 +17,12 @@ from uuid import UUID
 
 from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
+from adapter.core.job_verbs import LooksAfterJobs
 from adapter.core.planning import JobSpec, ScheduleOptions
+from adapter.core.queue_control import ControlsQueues
+from adapter.core.replaying import SAME
 from adapter.domain.errors import InvalidArgumentError, NotOpenError
 from adapter.domain.job import Job
-from adapter.store.insights import JobFilter, JobPage
 from adapter.store.steps import SyncCaller
 
 if TYPE_CHECKING:
@@ -187,17 +189,38 @@ class SyncAdapter:
             handles = self._adapter.schedule_within_sync(listed, within, notify=notify)
         return [SyncJobHandle(self, handle) for handle in handles]
 
-    def get_job(self, job_id: UUID) -> Job | None:
-        """Return a job or None."""
-        return self.call(self._adapter.get_job(job_id))
+    def replay_job(
+        self,
+        job_id: UUID,
+        *,
+        data: Any = SAME,
+        actor: str = "application",
+        **overrides: Unpack[ScheduleOptions],
+    ) -> SyncJobHandle:
+        """Schedule a new job like this one; see `Adapter.replay_job`."""
+        made = self._adapter.replay_job(job_id, data=data, actor=actor, **overrides)
+        return SyncJobHandle(self, self.call(made))
 
-    def list_jobs(self, wanted: JobFilter | None = None) -> JobPage:
-        """Return a page of jobs, newest first."""
-        return self.call(self._adapter.list_jobs(wanted))
+    # ---- jobs ------------------------------------------------------------------------------------
 
-    def cancel_job(self, job_id: UUID, *, reason: str = "canceled by the application") -> Job:
-        """Cancel a job; see `Adapter.cancel_job`."""
-        return self.call(self._adapter.cancel_job(job_id, reason=reason))
+    get_job = _waiting(LooksAfterJobs.get_job)
+    list_jobs = _waiting(LooksAfterJobs.list_jobs)
+    awaited_jobs = _waiting(LooksAfterJobs.awaited_jobs)
+    why_waiting = _waiting(LooksAfterJobs.why_waiting)
+    job_events = _waiting(LooksAfterJobs.job_events)
+    wait_for = _waiting(LooksAfterJobs.wait_for)
+    cancel_job = _waiting(LooksAfterJobs.cancel_job)
+    dead_letters = _waiting(LooksAfterJobs.dead_letters)
+    redrive = _waiting(LooksAfterJobs.redrive)
+    resolve_job = _waiting(LooksAfterJobs.resolve_job)
+    reconcile = _waiting(LooksAfterJobs.reconcile)
+
+    # ---- queues ----------------------------------------------------------------------------------
+
+    list_queues = _waiting(ControlsQueues.list_queues)
+    pause_queue = _waiting(ControlsQueues.pause_queue)
+    resume_queue = _waiting(ControlsQueues.resume_queue)
+    set_queue_limits = _waiting(ControlsQueues.set_queue_limits)
 
     # ---- cutover ---------------------------------------------------------------------------------
 

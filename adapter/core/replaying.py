@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from adapter.core.planning import ScheduleOptions
 from adapter.domain.errors import JobStateError
 from adapter.domain.job import Job
 from adapter.domain.shadow import SHADOW_OF, is_shadow
+
+#: Stands for "as it was" where None is a value.
+SAME: Any = object()
 
 
 def replay_options(job: Job, actor: str) -> ScheduleOptions:
