@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from adapter.core.tasks import Task
     from adapter.domain.comparison import Comparison, Ignore
     from adapter.domain.cron import Cron
+    from adapter.domain.debounce import Debounce
     from adapter.domain.errors import (
         AbortJobError,
         AdapterError,
@@ -39,6 +40,7 @@ __all__ = [
     "Comparison",
     "Cron",
     "DeadLetterFilter",
+    "Debounce",
     "Ignore",
     "Job",
     "JobCanceledError",
@@ -72,6 +74,7 @@ _HOMES = {
     "Comparison": "adapter.domain.comparison",
     "Cron": "adapter.domain.cron",
     "DeadLetterFilter": "adapter.store.dead_letters",
+    "Debounce": "adapter.domain.debounce",
     "Ignore": "adapter.domain.comparison",
     "Job": "adapter.domain.job",
     "JobCanceledError": "adapter.domain.errors",

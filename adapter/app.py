@@ -16,6 +16,7 @@ from adapter.core.declaring import DeclaresTasks
 from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
 from adapter.core.job_verbs import LooksAfterJobs
+from adapter.core.ownership import KnowsTasks
 from adapter.core.planning import JobSpec, Planned, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
 from adapter.core.registry import TaskDefinition
@@ -48,7 +49,7 @@ _AT_ONCE = 20
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
-class Adapter(LooksAfterJobs, ControlsQueues, CutsOver, KeepsSchedules, DeclaresTasks, Assembly):
+class Adapter(LooksAfterJobs, ControlsQueues, CutsOver, KeepsSchedules, KnowsTasks, DeclaresTasks, Assembly):
     """One application's jobs: its tasks, its database, its executors.
 
     Making one does no I/O and touches no globals; two can live in one process. It is opened once
@@ -84,6 +85,7 @@ class Adapter(LooksAfterJobs, ControlsQueues, CutsOver, KeepsSchedules, Declares
             on_conflict: what a second call does: ``keep`` the first one, ``replace`` it with everything
                 newer while nothing has started (debounce, at most until ``debounce_max`` after the first
                 call), or ``reject`` the call. ``throttle``: one job per tag or key in that time.
+            debounce: put off the job of an earlier call instead of making another one; see `Debounce`.
             due or delay, ttl: when it may start, and how long after that it may still start.
             retry, max_attempts, max_duration: how it is tried.
             priority: larger is sooner. queue, concurrency_key: with whom it shares a limit.

@@ -18,6 +18,7 @@ from uuid import UUID
 from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
 from adapter.core.job_verbs import LooksAfterJobs
+from adapter.core.ownership import KnowsTasks
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
 from adapter.core.replaying import SAME
@@ -253,6 +254,8 @@ class SyncAdapter:
     open_circuit = _waiting(CutsOver.open_circuit)
     shadow = _waiting(CutsOver.shadow)
     parity = _waiting(CutsOver.parity)
+
+    owns_task = _waiting(KnowsTasks.owns_task)
 
     # ---- schedules -------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,13 +13,15 @@ from pydantic_core import from_json
 from uuid_utils.compat import uuid7
 
 from adapter.core.registry import Registry, TaskDefinition
+from adapter.domain.debounce import Debounce
 from adapter.domain.errors import InvalidArgumentError, TaskDisabledError, UnknownExecutorError
-from adapter.domain.job import LOCAL, Job, NewJob, OnConflict, Terms, executor_name
+from adapter.domain.job import LOCAL, Job, NewJob, OnConflict, Terms, depth_of, executor_name
 from adapter.domain.routing import Request
-from adapter.domain.task import RetryPolicy
+from adapter.domain.task import RetryPolicy, TaskPolicy
 
 _MOST_TAGS, _LONGEST_TAG, _LONGEST_KEY = 10, 128, 2048
 _KEPT = timedelta(days=7)
+_NOT_DEBOUNCED = ("tag", "due", "delay", "throttle", "debounce_max")
 _POSITIVE = ("max_duration", "idempotency_ttl", "debounce_max", "throttle")
 
 
@@ -53,6 +56,8 @@ class ScheduleOptions(TypedDict, total=False):
     extra: Mapping[str, Any] | None
     detached: bool
     schedule_id: UUID
+    batch_id: UUID
+    debounce: Debounce | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class JobSpec:
     options: ScheduleOptions = field(default_factory=ScheduleOptions)
     #: The job whose handler schedules it.
     parent: Job | None = None
+    #: Whether it may be of a task that is not declared here: it waits until a worker has it.
+    undeclared: bool = False
 
 
 @dataclass(slots=True)
@@ -115,10 +122,13 @@ class Planner:
             UnknownTaskError, TaskDisabledError, InvalidPayloadError, InvalidArgumentError,
             UnknownExecutorError: nothing is written.
         """
-        definition = self._registry.get(spec.task)
+        declared = self._registry.find(spec.task)
+        definition = _undeclared(spec.task) if declared is None and spec.undeclared else declared
+        if definition is None:
+            definition = self._registry.get(spec.task)
         if not definition.policy.enabled:
             raise TaskDisabledError(spec.task)
-        if not spec.options and spec.parent is None:
+        if not spec.options and spec.parent is None and declared is not None:
             terms = self._plain.get(spec.task)
             if terms is None:
                 terms = self._plain[spec.task] = self._terms(definition, spec)
@@ -153,6 +163,12 @@ class Planner:
         return executor
 
 
+@functools.lru_cache(maxsize=256)
+def _undeclared(task: str) -> TaskDefinition[Any, Any]:
+    """Return what can be said of a task that is not declared here: any payload, and all as by default."""
+    return TaskDefinition(TaskPolicy(id=task), None)
+
+
 def _terms(
     definition: TaskDefinition[Any, Any], spec: JobSpec, *, keep_failed_for: timedelta | None
 ) -> Terms:
@@ -163,6 +179,8 @@ def _terms(
         extra["remote_delay"] = True
     if options.get("detached"):
         extra["detached"] = True
+    if parent is not None and parent.parent_id is not None:
+        extra["depth"] = depth_of(parent) + 1
     if options.get("strict") and options.get("executor") is not None:
         extra["strict"] = True
     on_conflict, longest = options.get("on_conflict") or "keep", options.get("debounce_max")
@@ -171,6 +189,9 @@ def _terms(
     if longest is not None:
         extra["debounce_max"] = longest.total_seconds()
     user_id, tag, key = options.get("user_id"), options.get("tag"), options.get("idempotency_key")
+    delay, debounce = options.get("delay"), options.get("debounce")
+    if debounce is not None:
+        tag, delay = debounce.tag, debounce.delay
     remove_at = options.get("remove_at")
     keep_for = None if remove_at else _or(options.get("keep_for"), policy.keep_for)
     throttle, slot = options.get("throttle"), None
@@ -185,7 +206,7 @@ def _terms(
         type=policy.id,
         queue=options.get("queue") or policy.queue.name,
         due=options.get("due"),
-        delay=options.get("delay"),
+        delay=delay,
         tag=tag,
         user_id=None if user_id is None else str(user_id),
         concurrency_key=options.get("concurrency_key"),
@@ -208,6 +229,7 @@ def _terms(
         remove_at=remove_at,
         parent_id=parent.id if parent else None,
         root_id=parent.root_id or parent.id if parent else None,
+        batch_id=options.get("batch_id"),
         schedule_id=options.get("schedule_id"),
         extra=extra,
     )
@@ -277,6 +299,10 @@ def _check_moments(options: ScheduleOptions) -> None:
 def _check_conflicts(options: ScheduleOptions) -> None:
     """Refuse what cannot be meant of keys and tags together."""
     on_conflict, throttle = options.get("on_conflict") or "keep", options.get("throttle")
+    said = [name for name in _NOT_DEBOUNCED if options.get(name) is not None]
+    if options.get("debounce") is not None and (said or on_conflict != "keep"):
+        msg = f"debounce= says by itself when the job starts and what is one: it excludes {', '.join(_NOT_DEBOUNCED)} and on_conflict=."
+        raise InvalidArgumentError(msg)
     if on_conflict not in get_args(OnConflict):
         msg = f"on_conflict= is one of {', '.join(get_args(OnConflict))}."
         raise InvalidArgumentError(msg)

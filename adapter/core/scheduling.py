@@ -10,9 +10,11 @@ from uuid import UUID
 from adapter.core.flags import FlagSource
 from adapter.core.planning import Planned, Planner
 from adapter.core.registry import Registry
+from adapter.domain.debounce import Debounce
 from adapter.domain.errors import DuplicateJobError, FlagConflictError
 from adapter.domain.job import LOCAL, Job, JobStatus, NewJob
 from adapter.domain.routing import Flags, Route, Step, can_run, decide, depends_on_job, explain
+from adapter.store.debouncing import let_go, put_off
 from adapter.store.inserting import MOST_ROWS, are_plain, insert, insert_plain, release_tag, replace
 from adapter.store.jobs import Holder, find_held
 from adapter.store.processes import MAKE_QUEUES
@@ -56,6 +58,40 @@ class Scheduler:
             DuplicateJobError: a name is held, and the call wants to know; nothing is written.
             FlagConflictError: the flags changed faster than we could decide, many times over.
         """
+        if any("debounce" in each.options for each in planned):
+            return (yield from self._some_debounced(planned, own=own))
+        return (yield from self._schedule(planned, own=own))
+
+    def _some_debounced(self, planned: Sequence[Planned], *, own: bool) -> Steps[list[Scheduled]]:
+        rest = [each for each in planned if each.options.get("debounce") is None]
+        done = iter((yield from self._schedule(rest, own=own)) if rest else [])
+        result: list[Scheduled] = []
+        for each in planned:
+            debounce = each.options.get("debounce")
+            if debounce is None:
+                result.append(next(done))
+            else:
+                result.append((yield from self._debounced(each, debounce, own=own)))
+        return result
+
+    def _debounced(self, planned: Planned, debounce: Debounce, *, own: bool) -> Steps[Scheduled]:
+        """Put the job off that holds the debounce's key, or make one when none can be put off."""
+        for _ in range(_MOST_TRIES):
+            holder = (yield from find_held([planned.job])).get(planned.job.id)
+            if holder is not None and holder.by != "tag":
+                return found(holder.job, repeated=holder.by == "request")
+            if holder is not None:
+                later = yield from put_off(holder.job.id, debounce, planned.job.payload, planned.options)
+                if later is not None:
+                    return later
+                yield from let_go(holder.job.id)
+            (made,) = yield from self._schedule([planned], own=own)
+            if not made.deduplicated:
+                return made
+        msg = f"The debounce {debounce.key!r} changed hands while it was looked at. Nothing is lost: schedule again."
+        raise FlagConflictError(msg)
+
+    def _schedule(self, planned: Sequence[Planned], *, own: bool) -> Steps[list[Scheduled]]:
         if own and len(planned) <= MOST_ROWS:
             written = yield from self._at_once(planned)
             if written:
@@ -159,7 +195,8 @@ class Scheduler:
             status = JobStatus.WAITING
         else:
             status = JobStatus.QUEUED if route.executor == LOCAL else JobStatus.PENDING
-        if not depends_on_job(task, flags):
+        # Of undeclared tasks anybody may think up any number.
+        if not depends_on_job(task, flags) and self._registry.find(task) is not None:
             self._routes[key] = route, status
         return route, status
 
@@ -188,7 +225,7 @@ def _settled(job: NewJob, holder: Holder) -> Steps[Scheduled | None]:
     """Return what the call gets of a job that holds its name; None: it is to take that one's place."""
     terms = job.terms
     if holder.by == "request" or terms.on_conflict == "keep":
-        return found(holder.job)
+        return found(holder.job, repeated=holder.by == "request")
     if terms.on_conflict == "reject":
         raise DuplicateJobError(terms.type, _HELD_BY[holder.by], holder.job.id)
     if _is_unstarted(holder.job):

@@ -229,3 +229,11 @@ class Job:
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
     #: True when the call that returned this found the job instead of creating it.
     deduplicated: bool = False
+    #: True when it was found by its ``request_key``: the same call had made it before.
+    repeated: bool = False
+
+
+def depth_of(job: Job) -> int:
+    """Return how many jobs are above this one in its family."""
+    # Only what is deeper than a child says so itself.
+    return job.extra.get("depth", 1) if job.parent_id is not None else 0

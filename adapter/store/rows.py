@@ -149,6 +149,6 @@ class Written:
         )
 
 
-def found(job: Job) -> Job:
-    """Mark a job as found instead of created."""
-    return replace(job, deduplicated=True)
+def found(job: Job, *, repeated: bool = False) -> Job:
+    """Mark a job as found instead of created; ``repeated``: by a repetition of the call that made it."""
+    return replace(job, deduplicated=True, repeated=repeated)

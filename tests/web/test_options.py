@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapter.domain.debounce import Debounce
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.options import ReplayBody, TriggerBody, validated
 
@@ -50,14 +51,22 @@ def test_the_sdk_s_own_sample_with_every_option() -> None:
         "concurrency_key": "tenant-1",
         "idempotency_key": "5e78863e",
         "idempotency_ttl": timedelta(hours=1),
-        "delay": timedelta(minutes=10),
+        "debounce": Debounce("dk", timedelta(seconds=5), trailing=True, longest=timedelta(minutes=1)),
         "ttl": timedelta(hours=1),
         "tags": ("a", "b:1"),
         "max_attempts": 3,
         "metadata": {"k": "v", "nested": {"x": 1}},
         "max_duration": timedelta(seconds=60),
         "priority": 10,
-        "extra": {"idempotency": {"key": "my-key", "scope": "global"}, "ttl": "1h"},
+        "extra": {
+            "machine": "small-2x",
+            "region": "eu-central-1",
+            "version": "20250101.1",
+            "deployment": "sha-1",
+            "concurrency": ["openai"],
+            "idempotency": {"key": "my-key", "scope": "global"},
+            "ttl": "1h",
+        },
     }
 
 
@@ -95,7 +104,15 @@ def test_what_was_not_asked_is_not_passed_on() -> None:
             {"idempotencyKey": "k", "idempotencyKeyTTL": "999999999d"},
             {"idempotency_key": "k", "idempotency_ttl": timedelta(days=36_525)},
         ),
-        ({"parentRunId": "run_1", "resumeParentOnCompletion": True, "test": True, "new": {}}, {}),
+        ({"parentRunId": "run_1", "externalDeploymentId": "", "test": False, "new": {}}, {}),
+        (
+            {"resumeParentOnCompletion": True, "test": True},
+            {"extra": {"resumes_parent": True, "test": True}},
+        ),
+        (
+            {"debounce": {"key": "k", "delay": "1m"}, "delay": "1h"},
+            {"debounce": Debounce("k", timedelta(minutes=1))},
+        ),
     ],
 )
 def test_edges(given: dict[str, Any], read: dict[str, Any]) -> None:
@@ -203,6 +220,11 @@ NAMES = st.sampled_from(
         "machine",
         "priority",
         "payloadType",
+        "concurrency",
+        "debounce",
+        "externalDeploymentId",
+        "parentRunId",
+        "test",
     ]
 )
 VALUES = st.recursive(
@@ -213,7 +235,8 @@ VALUES = st.recursive(
     | st.text(max_size=12)
     | st.sampled_from(["1d", "9" * 20 + "d", "2026-01-01"]),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "key", "scope"]), inner)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "key", "scope", "delay", "mode"]), inner)
     ),
     max_leaves=6,
 )

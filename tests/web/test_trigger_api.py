@@ -153,17 +153,19 @@ async def test_a_task_s_id_may_hold_slashes_and_spaces(adapter: Adapter, client:
 
 
 @pytest.mark.parametrize(
-    ("task", "words"),
+    ("task", "status", "words"),
     [
-        ("ehco", "No task 'ehco' is registered."),
-        ("off", "Task 'off' is disabled."),
-        ("", "No task"),
-        ("a%00b", "No task"),
+        ("off", 422, "Task 'off' is disabled."),
+        ("", 400, "Params Error"),
+        ("a%00b", 400, "Params Error"),
+        ("x" * 513, 400, "Params Error"),
     ],
 )
-async def test_a_task_that_cannot_be_scheduled(client: httpx.AsyncClient, task: str, words: str) -> None:
+async def test_a_task_that_cannot_be_scheduled(
+    client: httpx.AsyncClient, task: str, status: int, words: str
+) -> None:
     reply = await trigger(client, 1, task=task)
-    assert reply.status_code == 422
+    assert reply.status_code == status
     assert reply.json()["error"].startswith(words)
 
 

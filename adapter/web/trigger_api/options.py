@@ -1,8 +1,8 @@
 """What a trigger and a replay may ask for, and what it means to `Adapter.schedule_job`.
 
-Strict where upstream is (Trigger.dev's API contract, 5 and 7.4). Accepted and without effect here:
-machine (checked), region, lockToVersion, externalDeploymentId, concurrency, gates, debounce, test,
-parentRunId, resumeParentOnCompletion, parentBatch and whatever a newer SDK sends.
+Strict where upstream is (Trigger.dev's API contract, 5 and 7.4). Machine, region, lockToVersion,
+externalDeploymentId, concurrency, test and resumeParentOnCompletion are kept with the job and shown, and move
+nothing here. What a newer SDK sends is passed over.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from adapter.domain.debounce import Debounce
 from adapter.domain.durations import format_duration, parse_duration
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.task import MOST_ATTEMPTS
@@ -26,6 +27,8 @@ MOST_METADATA_BYTES = 256 * 1024
 LONGEST_KEY = 2048
 _LONGEST_TAG = 128
 _LONGEST_NAME = 512
+_LONGEST_DEPLOYMENT = 128
+_MOST_CONCURRENCIES = 2
 _SHORTEST_RUN = timedelta(seconds=5)
 #: Beyond any use, and well inside what PostgreSQL can add to a date.
 _LONGEST = timedelta(days=36_525)
@@ -47,6 +50,7 @@ def _storable(text: str) -> str:
 _Text = Annotated[str, AfterValidator(_storable)]
 _NameText = Annotated[str, Field(max_length=_LONGEST_NAME), AfterValidator(_storable)]
 _Tag = Annotated[str, Field(max_length=_LONGEST_TAG), AfterValidator(_storable)]
+_Concurrency = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,122}$")]
 
 
 class _Wire(BaseModel):
@@ -66,6 +70,28 @@ class QueueName(_Wire):
     name: _NameText
 
 
+class DebounceOptions(_Wire):
+    """How calls of one key are made into one run."""
+
+    key: _NameText = Field(min_length=1)
+    delay: str
+    mode: Literal["leading", "trailing"] = "leading"
+    max_delay: str | None = None
+
+    def as_debounce(self) -> Debounce:
+        """Return what it means.
+
+        Raises:
+            ApiError: 422, for durations that cannot be.
+        """
+        longest = None if self.max_delay is None else _duration(self.max_delay, "debounce maxDelay")
+        delay = _duration(self.delay, "debounce delay")
+        try:
+            return Debounce(self.key, delay, trailing=self.mode == "trailing", longest=longest)
+        except InvalidArgumentError as error:
+            raise ApiError(422, f"Invalid debounce: {error}") from None
+
+
 class CommonOptions(_Wire):
     """What trigger and replay share."""
 
@@ -80,6 +106,7 @@ class CommonOptions(_Wire):
     metadata: Any = None
     machine: Machine | None = None
     priority: float | None = Field(default=None, ge=-(2**31), lt=2**31)
+    region: _NameText | None = None
 
     def queue_name(self) -> str | None:
         """Return the custom queue, None for the task's own."""
@@ -105,6 +132,10 @@ class CommonOptions(_Wire):
         } | _due(self.delay, now)
         return {name: value for name, value in asked.items() if value is not None}
 
+    def kept(self) -> dict[str, Any]:
+        """Return what moves nothing here, and is shown."""
+        return {"machine": self.machine, "region": self.region or None}
+
 
 class TriggerOptions(CommonOptions):
     """The options of a trigger."""
@@ -112,15 +143,36 @@ class TriggerOptions(CommonOptions):
     payload_type: str | None = None
     queue: QueueName | None = None
     idempotency_key_options: KeyOptions | None = None
+    debounce: DebounceOptions | None = None
+    concurrency: list[_Concurrency] | None = Field(default=None, max_length=_MOST_CONCURRENCIES)
+    lock_to_version: _NameText | None = None
+    external_deployment_id: _Text | None = Field(default=None, max_length=_LONGEST_DEPLOYMENT)
+    test: bool | None = None
+    parent_run_id: _NameText | None = None
+    resume_parent_on_completion: bool | None = None
 
     def queue_name(self) -> str | None:
         """Return the custom queue, None for the task's own."""
         return self.queue.name if self.queue else None
 
+    def kept(self) -> dict[str, Any]:
+        """Return what moves nothing here, and is shown."""
+        return super().kept() | {
+            "version": self.lock_to_version or None,
+            "deployment": self.external_deployment_id or None,
+            "concurrency": self.concurrency or None,
+            "test": self.test or None,
+            "resumes_parent": self.resume_parent_on_completion or None,
+        }
+
     def as_call(self, now: datetime) -> dict[str, Any]:
         """As `CommonOptions.as_call`; what only a retrieve shows goes into ``extra``."""
         call = super().as_call(now)
-        extra: dict[str, Any] = {}
+        extra = {name: value for name, value in self.kept().items() if value is not None}
+        if self.debounce is not None:
+            # It says by itself when the run starts.
+            call = {name: value for name, value in call.items() if name not in {"due", "delay"}}
+            call["debounce"] = self.debounce.as_debounce()
         if self.idempotency_key and self.idempotency_key_options:
             extra["idempotency"] = self.idempotency_key_options.model_dump(exclude_none=True)
         if "ttl" in call:
@@ -144,7 +196,6 @@ class ReplayBody(CommonOptions):
     payload_type: Literal["application/json", "application/super+json"] | None = None
     queue: _NameText | None = None
     version: str | None = None
-    region: str | None = None
 
     def queue_name(self) -> str | None:
         """Return the custom queue, None for the original's."""

@@ -8,27 +8,40 @@ from adapter.domain.packets import JSON, STORED, decode_packet
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from adapter.app import Adapter
 
+    #: Returns (content type, body) of what was stored at a path, None when nothing was.
+    FindPacket = Callable[[str], Awaitable[tuple[str, bytes] | None]]
 
-async def payload_value(adapter: Adapter, payload: Any, payload_type: str | None) -> Any:
+
+async def payload_value(
+    adapter: Adapter,
+    payload: Any,
+    payload_type: str | None,
+    *,
+    as_text: bool = False,
+    find: FindPacket | None = None,
+) -> Any:
     """Return the payload's value.
 
-    ``application/json`` is the value itself: a string stays a string. Every other type is a packet, and
-    must be text; what is not is dropped, as upstream does. ``application/store`` names a packet that
-    was put before.
+    ``application/json`` is the value itself: a string stays a string. ``as_text``: of a batch, where a string is
+    JSON text. Every other type is a packet, and must be text; what is not is dropped, as upstream does.
+    ``application/store`` names a packet that was put before; ``find`` looks for it elsewhere than in the store.
 
     Raises:
-        ApiError: 400 for a packet that cannot be read, 422 for one that was never stored.
+        InvalidArgumentError: a packet that cannot be read.
+        ApiError: 422 for one that was never stored, 400 for one that is no text.
     """
     kind = (payload_type or JSON).partition(";")[0].strip().lower()
-    if kind == JSON:
+    if kind == JSON and not (as_text and isinstance(payload, str)):
         return payload
     if not isinstance(payload, str):
         return None
     if kind != STORED:
         return decode_packet(payload, kind)
-    stored = await adapter.packets.get(payload) if "\x00" not in payload else None
+    stored = await (find or adapter.packets.get)(payload) if "\x00" not in payload else None
     if stored is None:
         raise ApiError(422, f"There is no stored payload at {payload[:200]!r}.")
     content_type, content = stored

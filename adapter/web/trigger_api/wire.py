@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from adapter.domain.identity import job_id_of, run_id_of
-from adapter.domain.job import TERMINAL, Job, JobStatus
+from adapter.domain.job import TERMINAL, Job, JobStatus, WaitingFor, depth_of
 from adapter.domain.wire import error_fields, moment, status_word
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def own_id(prefix: str, text: str) -> UUID | None:
 
 def run_summary(job: Job) -> dict[str, Any]:
     """Return the fields that a retrieve, a list and related runs share."""
-    status, ended = job.status, job.finished is not None
+    status, ended = _shown(job), job.finished is not None
     ran = job.finished - job.started if job.finished and job.started else None
     optional: dict[str, Any] = {
         "idempotencyKey": _user_key(job),
@@ -57,23 +57,26 @@ def run_summary(job: Job) -> dict[str, Any]:
         "delayedUntil": moment(job.due) if job.due else None,
         "expiredAt": moment(job.finished) if job.finished and status is JobStatus.EXPIRED else None,
         "ttl": job.extra.get("ttl"),
+        "region": job.extra.get("region"),
+        "version": job.extra.get("version"),
+        "machine": job.extra.get("machine"),
         "metadata": job.metadata,
         "batchId": public_id(BATCH, job.batch_id) if job.batch_id else None,
     }
     return {
         "id": run_id_of(job.id),
-        "status": status_word(status),
+        "status": "PENDING_VERSION" if _waits_for_version(job) else status_word(status),
         "taskIdentifier": job.type,
         **_booleans(status),
-        "isTest": False,
+        "isTest": job.extra.get("test") is True,
         "createdAt": moment(job.created_at),
         "updatedAt": moment(job.updated_at),
         "tags": sorted(job.tags),
         "costInCents": 0,
         "baseCostInCents": 0,
         "durationMs": max(round(ran.total_seconds() * 1000), 0) if ended and ran else 0,
-        "depth": 1 if job.parent_id else 0,
-        "triggerFunction": "batchTrigger" if job.batch_id else "trigger",
+        "depth": depth_of(job),
+        "triggerFunction": _trigger_function(job),
         "taskKind": "SCHEDULED" if job.schedule_id else "STANDARD",
         **{name: value for name, value in optional.items() if value is not None},
     }
@@ -109,6 +112,22 @@ def _booleans(status: JobStatus) -> dict[str, bool]:
         "isFailed": status in _FAILED,
         "isCancelled": status is JobStatus.CANCELED,
     }
+
+
+def _waits_for_version(job: Job) -> bool:
+    """Whether nobody can run it yet, which is what upstream says of a task that no deployment has."""
+    return job.status is JobStatus.WAITING and job.waiting_for is WaitingFor.EXECUTOR
+
+
+def _shown(job: Job) -> JobStatus:
+    """Return the status to be shown: WAITING is for runs that have begun, what has not is in a queue."""
+    in_line = {WaitingFor.EXECUTOR, WaitingFor.KEY}
+    return JobStatus.QUEUED if job.waiting_for in in_line and job.status is JobStatus.WAITING else job.status
+
+
+def _trigger_function(job: Job) -> str:
+    called = "batchTrigger" if job.batch_id else "trigger"
+    return f"{called}AndWait" if job.extra.get("resumes_parent") else called
 
 
 def _user_key(job: Job) -> str | None:
