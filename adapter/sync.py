@@ -260,6 +260,8 @@ class SyncAdapter:
     # ---- schedules -------------------------------------------------------------------------------
 
     schedule_cron = _waiting(KeepsSchedules.schedule_cron)
+    change_schedule = _waiting(KeepsSchedules.change_schedule)
+    page_schedules = _waiting(KeepsSchedules.page_schedules)
     list_schedules = _waiting(KeepsSchedules.list_schedules)
     get_schedule = _waiting(KeepsSchedules.get_schedule)
     next_ticks = _waiting(KeepsSchedules.next_ticks)

@@ -28,5 +28,6 @@ def submission_of(row: Outgoing, policy: TaskPolicy, executor: Executor) -> Subm
         max_duration=job.max_duration,
         ttl=row.ttl,
         delay_until=job.due if delayed else None,
+        superjson=job.extra.get("superjson"),
         traceparent=job.extra.get("traceparent"),
     )

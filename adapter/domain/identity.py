@@ -8,6 +8,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 # Trigger.dev's alphabet: no 0, no l (its API contract, 1.3).
 _ALPHABET = "123456789abcdefghijkmnopqrstuvwxyz"
 _RUN_PREFIX = "run_"
+SCHEDULE_PREFIX = "sched_"
 _RUN_LENGTH = 26
 
 
@@ -67,6 +68,11 @@ def run_id_of(job_id: UUID) -> str:
         number, place = divmod(number, len(_ALPHABET))
         digits = _ALPHABET[place] + digits
     return _RUN_PREFIX + digits
+
+
+def public_id(prefix: str, id_: UUID) -> str:
+    """Return how something else than a job is shown there: ``batch_…``, ``sched_…``."""
+    return prefix + run_id_of(id_).removeprefix(_RUN_PREFIX)
 
 
 def job_id_of(run_id: str) -> UUID | None:

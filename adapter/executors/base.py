@@ -37,6 +37,8 @@ class Submission:
     ttl: timedelta | None = None
     #: Set only when the task opts into the remote's own delay.
     delay_until: datetime | None = None
+    #: What of ``data`` is no plain JSON there, as superjson notes it: the times that a tick tells of.
+    superjson: dict[str, Any] | None = None
     traceparent: str | None = None
 
 

@@ -134,6 +134,9 @@ class TriggerDev:
         except (ValueError, TypeError, RecursionError) as error:
             raise RejectedError(f"The payload cannot be written as JSON: {error}", status=0) from None
         payload: Any = submission.data
+        if submission.superjson is not None:
+            payload = encode_json({"json": submission.data, "meta": submission.superjson}).decode()
+            options |= {"payloadType": SUPERJSON}
         if len(content) >= OFFLOAD_AT:
             payload = await self._offload(submission, content)
             options |= {"payloadType": STORED, "payloadSize": len(content)}

@@ -43,6 +43,8 @@ class Schedule:
     persistent: bool
     key: str | None
     external_id: str | None
+    window: str | None
+    sends_tick: bool
     remote_schedule_id: str | None
     handover_state: str | None
     handover_to: str | None
@@ -64,28 +66,31 @@ class Schedule:
 
 #: A schedule, as `read_schedule` reads it.
 COLUMNS: LiteralString = """id, task, cron, timezone, missed, active, owner, next_at, last_at, data, tag, user_id, executor,
-  description, persistent, deduplication_key AS key, external_id, remote_schedule_id, handover_state, handover_to,
+  description, persistent, deduplication_key AS key, external_id, fire_window AS window, sends_tick, remote_schedule_id, handover_state, handover_to,
   handover_cut, extra ->> 'problem' AS problem, created_at, updated_at"""
 
 #: What follows the code or the call; who paused it and what it has fired stays.
 _PUT: LiteralString = (
     """
 INSERT INTO {s}.job_schedules AS o (id, task, cron, timezone, missed, data, tag, user_id, executor, description, persistent,
-  deduplication_key, external_id, next_at)
+  deduplication_key, external_id, fire_window, sends_tick, next_at)
 VALUES (%(id)s, %(task)s, %(cron)s, %(timezone)s, %(missed)s, %(data)s, %(tag)s, %(user_id)s, %(executor)s, %(description)s,
-  %(persistent)s, %(key)s, %(external_id)s, %(next_at)s)
+  %(persistent)s, %(key)s, %(external_id)s, %(window)s, %(sends_tick)s, %(next_at)s)
 ON CONFLICT (deduplication_key) DO UPDATE SET
   task = EXCLUDED.task, cron = EXCLUDED.cron, timezone = EXCLUDED.timezone, missed = EXCLUDED.missed, data = EXCLUDED.data,
   tag = EXCLUDED.tag, user_id = EXCLUDED.user_id, executor = EXCLUDED.executor, description = EXCLUDED.description,
   persistent = EXCLUDED.persistent, external_id = EXCLUDED.external_id,
+  fire_window = EXCLUDED.fire_window, sends_tick = EXCLUDED.sends_tick,
   extra = o.extra - 'problem' - 'refused_until',
   next_at = CASE WHEN (o.cron, o.timezone) = (EXCLUDED.cron, EXCLUDED.timezone) AND o.next_at IS NOT NULL
     THEN o.next_at ELSE EXCLUDED.next_at END,
   updated_at = now()
 WHERE o.owner = 'local' AND o.handover_state IS NULL AND
-  (o.task, o.cron, o.timezone, o.missed, o.data, o.tag, o.user_id, o.executor, o.description, o.persistent, o.external_id)
+  (o.task, o.cron, o.timezone, o.missed, o.data, o.tag, o.user_id, o.executor, o.description, o.persistent, o.external_id,
+    o.fire_window, o.sends_tick)
   IS DISTINCT FROM (EXCLUDED.task, EXCLUDED.cron, EXCLUDED.timezone, EXCLUDED.missed, EXCLUDED.data, EXCLUDED.tag,
-    EXCLUDED.user_id, EXCLUDED.executor, EXCLUDED.description, EXCLUDED.persistent, EXCLUDED.external_id)
+    EXCLUDED.user_id, EXCLUDED.executor, EXCLUDED.description, EXCLUDED.persistent, EXCLUDED.external_id,
+    EXCLUDED.fire_window, EXCLUDED.sends_tick)
 RETURNING """
     + COLUMNS
 )
@@ -101,6 +106,24 @@ _LIST: LiteralString = (
     + """ FROM {s}.job_schedules
 WHERE (%(task)s::text IS NULL OR task = %(task)s) AND (NOT %(elsewhere)s OR owner <> 'local' AND handover_state IS NULL) ORDER BY task, id
 """
+)
+
+_PAGE: LiteralString = (
+    "SELECT " + COLUMNS + " FROM {s}.job_schedules ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s"
+)
+_COUNT: LiteralString = "SELECT count(*) AS total FROM {s}.job_schedules"
+
+#: A paused one stays so, and a tick that is due already is not lost to a change of something else.
+_CHANGE: LiteralString = (
+    """
+UPDATE {s}.job_schedules o SET task = %(task)s, cron = %(cron)s, timezone = %(timezone)s, external_id = %(external_id)s,
+  fire_window = %(window)s, extra = o.extra - 'problem' - 'refused_until',
+  next_at = CASE WHEN NOT o.active THEN NULL
+    WHEN (o.cron, o.timezone) = (%(cron)s, %(timezone)s) AND o.next_at IS NOT NULL THEN o.next_at
+    ELSE %(next_at)s::timestamptz END,
+  updated_at = now()
+WHERE id = %(id)s RETURNING """
+    + COLUMNS
 )
 
 #: Nobody else has them until this transaction ends; tasks that are not known here wait for who knows them.
@@ -212,6 +235,21 @@ async def listed(
     return [
         read_schedule(row) for row in await fetch(conn, schema, _LIST, {"task": task, "elsewhere": elsewhere})
     ]
+
+
+async def page(conn: Connection, schema: Schema, *, limit: int, offset: int) -> tuple[list[Schedule], int]:
+    """Return some of all schedules, the newest first, and how many there are."""
+    rows = await fetch(conn, schema, _PAGE, {"limit": limit, "offset": offset})
+    total = (await fetch(conn, schema, _COUNT))[0]["total"]
+    return [read_schedule(row) for row in rows], total
+
+
+async def change(conn: Connection, schema: Schema, schedule: Schedule, next_at: datetime) -> Schedule:
+    """Write what can be changed of a locked schedule, whose new times begin with ``next_at``."""
+    values = {
+        name: getattr(schedule, name) for name in ("id", "task", "cron", "timezone", "external_id", "window")
+    }
+    return read_schedule((await fetch(conn, schema, _CHANGE, {**values, "next_at": next_at}))[0])
 
 
 async def due(

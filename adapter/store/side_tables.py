@@ -198,6 +198,10 @@ def _steering(metadata: MetaData) -> None:
         Column("extra", JSONB),
         stamp("created_at"),
         stamp("updated_at"),
+        # How far after its time a tick's job may become due, as Trigger.dev writes it: 30m, 2h, 50%.
+        Column("fire_window", Text),
+        # Whether the payload of its jobs is what Trigger.dev tells a scheduled task of its tick.
+        flag("sends_tick"),
         CheckConstraint("missed IN ('all', 'last', 'skip')", name="job_schedules_missed"),
         Index("job_schedules_next", "next_at", postgresql_where=text("active AND owner = 'local'")),
     )

@@ -48,6 +48,8 @@ async def declare_schedules(database: Database, registry: Registry, timezone: st
                 "persistent": False,
                 "key": key,
                 "external_id": None,
+                "window": None,
+                "sends_tick": False,
                 "next_at": cron.in_zone(timezone).next_after(now),
             }
             made = await schedules.put(conn, schema, values)

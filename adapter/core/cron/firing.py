@@ -15,9 +15,10 @@ from uuid import UUID
 import psycopg
 
 from adapter.core.cron.declared import declare_schedules
+from adapter.core.cron.ticks import spec_of
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
-from adapter.core.planning import JobSpec, Planned, Planner, ScheduleOptions
+from adapter.core.planning import Planned, Planner
 from adapter.core.scheduling import Scheduler, topics_of
 from adapter.domain.cron import due
 from adapter.domain.errors import AdapterError, DatabaseUnavailableError
@@ -150,7 +151,11 @@ class Firing:
             ticks, next_at = due(each.times, each.next_at, now, each.missed)
             problem, planned = None, list[tuple[UUID, datetime, Planned]]()
             try:
-                planned = [(each.id, at, self._planner.plan(spec_of(each, at))) for at in ticks]
+                before = [each.last_at, *ticks]
+                planned = [
+                    (each.id, at, self._planner.plan(spec_of(each, at, last)))
+                    for at, last in zip(ticks, before, strict=False)
+                ]
             except AdapterError as error:
                 # A disabled task, a payload that does not fit any more: it rests, and says why.
                 problem = str(error)
@@ -159,17 +164,3 @@ class Firing:
             plan.ticks += planned
             plan.advances.append(Advance(each.id, next_at, ticks[-1] if planned else None, problem))
         return plan
-
-
-def spec_of(schedule: Schedule, at: datetime) -> JobSpec:
-    """Return the job of one tick. ``at``: its nominal time, which the job carries as ``ctx.tick``."""
-    options = ScheduleOptions(schedule_id=schedule.id, extra={"tick": at.isoformat()})
-    if schedule.tag is not None:
-        options["tag"] = schedule.tag
-    if schedule.user_id is not None:
-        options["user_id"] = schedule.user_id
-    if schedule.executor is not None:
-        options["executor"] = schedule.executor
-    if schedule.persistent:
-        options["persistent"] = True
-    return JobSpec(schedule.task, schedule.data, options)

@@ -80,6 +80,10 @@ class HandOvers:
             raise ScheduleStateError(schedule.id, f"take it back from {schedule.owner} first")
         if not schedule.active:
             raise ScheduleStateError(schedule.id, "it rests: resume it first")
+        if schedule.window is not None and to != LOCAL:
+            raise ScheduleStateError(
+                schedule.id, f"it has a window ({schedule.window}): take that away first"
+            )
         other = schedule.owner if to == LOCAL else to
         self._clock_of(other)
         if to != LOCAL:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import islice
-from typing import Any, TypedDict, Unpack, get_args
+from typing import Any, Unpack, get_args
 from uuid import UUID
 
 from pydantic_core import from_json
 from uuid_utils.compat import uuid7
 
-from adapter.core.cron.firing import Firing, spec_of
+from adapter.core.cron.asked import (
+    SAID,
+    CronOptions,
+    ScheduleChanges,
+    SchedulePage,
+    as_made,
+    changed,
+    shown,
+)
+from adapter.core.cron.firing import Firing
 from adapter.core.cron.handover import HandOvers
+from adapter.core.cron.ticks import spec_of
 from adapter.core.planning import Planner
 from adapter.core.registry import Registry
 from adapter.domain.cron import Cron, Missed
 from adapter.domain.errors import InvalidArgumentError, ScheduleNotFoundError, ScheduleStateError
 from adapter.domain.job import LOCAL, executor_name
+from adapter.domain.window import check_window
 from adapter.store import schedules
 from adapter.store.database import Connection, Database
 from adapter.store.flag_changes import Author
@@ -25,47 +36,6 @@ from adapter.store.schedules import DECLARED, Schedule
 from adapter.store.wakeup import CRON, Notifier
 
 _MOST_TICKS = 1000
-#: What a call says, and a second one of the same key changes.
-_SAID = (
-    "task",
-    "cron",
-    "timezone",
-    "missed",
-    "data",
-    "tag",
-    "user_id",
-    "executor",
-    "description",
-    "persistent",
-    "external_id",
-)
-#: What an audit shows of a schedule; a payload is not among it.
-_SHOWN = (
-    "cron",
-    "timezone",
-    "missed",
-    "tag",
-    "user_id",
-    "executor",
-    "description",
-    "persistent",
-    "key",
-    "owner",
-)
-
-
-class CronOptions(TypedDict, total=False):
-    """What can be said of a schedule; see `KeepsSchedules.schedule_cron`."""
-
-    tz: str | None
-    tag: str | None
-    user_id: str | int | None
-    executor: str | None
-    persistent: bool
-    description: str | None
-    missed: Missed
-    key: str | None
-    external_id: str | None
 
 
 class KeepsSchedules:
@@ -99,6 +69,9 @@ class KeepsSchedules:
             missed: what becomes of ticks that nobody fired in time: ``last`` (of several the latest), ``all``,
                 or ``skip`` (those more than a minute late).
             key: a second call with the same key changes this schedule instead of making another.
+            window: let each tick's job become due up to so much later (``30m``, ``2h``, ``50%`` of the interval),
+                always as much for one schedule. Without it jobs are due at the very time.
+            sends_tick: the payload is what Trigger.dev tells a scheduled task of its tick; excludes ``data``.
 
         Raises:
             InvalidCronError: the expression or the zone cannot be read.
@@ -112,6 +85,12 @@ class KeepsSchedules:
             raise InvalidArgumentError(msg)
         if key is not None and (not key.strip() or key.startswith(DECLARED)):
             msg = f"A key has a letter at least, and does not begin with {DECLARED!r}: those are the registry's."
+            raise InvalidArgumentError(msg)
+        window, sends_tick = options.get("window"), options.get("sends_tick", False)
+        if window is not None:
+            check_window(window)
+        if sends_tick and data is not None:
+            msg = "With sends_tick the payload is the tick's: data= says another one."
             raise InvalidArgumentError(msg)
         given = Cron(cron) if isinstance(cron, str) else cron
         times = (Cron(given.expression, tz) if tz is not None else given).in_zone(self.firing.timezone)
@@ -134,11 +113,14 @@ class KeepsSchedules:
                 "persistent": options.get("persistent", False),
                 "key": key,
                 "external_id": options.get("external_id"),
+                "window": window,
+                "sends_tick": sends_tick,
                 "next_at": times.next_after(now),
             }
             # What every tick will be asked for is asked now, of somebody who can mend it.
-            planned = self.planner.plan(spec_of(_as_made(values, now), now))
-            values["data"] = from_json(planned.job.payload)
+            planned = self.planner.plan(spec_of(as_made(values, now), now, None))
+            if not sends_tick:
+                values["data"] = from_json(planned.job.payload)
             before = await schedules.by_key(conn, schema, key) if key is not None else None
             made = await schedules.put(conn, schema, values)
             if made is None:
@@ -146,7 +128,7 @@ class KeepsSchedules:
                 # Somebody else may have made it since we looked.
                 before = await schedules.by_key(conn, schema, key)
                 assert before is not None
-                if all(getattr(before, each) == values[each] for each in _SAID):
+                if all(getattr(before, each) == values[each] for each in SAID):
                     return before
                 if before.owner != LOCAL:
                     raise ScheduleStateError(
@@ -156,6 +138,43 @@ class KeepsSchedules:
             await self._note(conn, made, "changed" if before else "made", author, before=before, after=made)
         self.notifier.poke(CRON)
         return made
+
+    async def change_schedule(
+        self,
+        schedule_id: UUID,
+        *,
+        reason: str,
+        actor: str = "application",
+        source: str = "api",
+        **changes: Unpack[ScheduleChanges],
+    ) -> Schedule:
+        """Change what a schedule fires and when; what is not named stays, and so does its pause.
+
+        Raises:
+            ScheduleNotFoundError: there is none of that id.
+            ScheduleStateError: another executor keeps its clock, or the registry declares it.
+            InvalidCronError, UnknownTaskError, TaskDisabledError, InvalidPayloadError, InvalidArgumentError:
+                a tick could not be scheduled; nothing was written.
+        """
+        schema = self.database.schema
+        async with self.database.transaction() as conn:
+            before = await self._ours(conn, schedule_id)
+            if before.is_declared:
+                raise ScheduleStateError(schedule_id, "the registry declares it: change it there")
+            asked = changed(before, changes)
+            now = await database_now(conn, schema)
+            self.planner.plan(spec_of(asked, now, None))
+            after = await schedules.change(conn, schema, asked, asked.times.next_after(now))
+            author = Author(reason, actor, source)
+            await self._note(conn, after, "changed", author, before=before, after=after)
+        self.notifier.poke(CRON)
+        return after
+
+    async def page_schedules(self, *, limit: int = 20, offset: int = 0) -> SchedulePage:
+        """Return ``limit`` schedules of any task, the newest first, after the first ``offset``."""
+        async with self.database.connection() as conn:
+            found, total = await schedules.page(conn, self.database.schema, limit=limit, offset=offset)
+        return SchedulePage(found, total)
 
     async def list_schedules(self, task: str | None = None) -> list[Schedule]:
         """Return the schedules of a task, or all."""
@@ -290,24 +309,7 @@ class KeepsSchedules:
         after: Schedule | None = None,
     ) -> None:
         said = {"actor": author.actor, "source": author.source, "reason": author.reason}
-        shown = [None if each is None else _shown(each) for each in (before, after)]
+        audited = [None if each is None else shown(each) for each in (before, after)]
         await schedules.note(
-            conn, self.database.schema, schedule, what=what, author=said, before=shown[0], after=shown[1]
+            conn, self.database.schema, schedule, what=what, author=said, before=audited[0], after=audited[1]
         )
-
-
-def _shown(schedule: Schedule) -> dict[str, Any]:
-    return {name: value for name in _SHOWN if (value := getattr(schedule, name)) is not None}
-
-
-def _as_made(values: dict[str, Any], now: datetime) -> Schedule:
-    rest = {
-        "active": True,
-        "owner": LOCAL,
-        "last_at": None,
-        "created_at": now,
-        "updated_at": now,
-        "problem": None,
-    }
-    remote = dict.fromkeys(("remote_schedule_id", "handover_state", "handover_to", "handover_cut"))
-    return Schedule(**values, **rest, **remote)

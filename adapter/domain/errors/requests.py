@@ -24,6 +24,8 @@ class InvalidCronError(InvalidArgumentError):
 
     def __init__(self, given: str, problem: str) -> None:
         super().__init__(f"{given!r} is no schedule: {problem}. Five fields are read, as in '0 9 * * 1-5'.")
+        self.given = given
+        self.problem = problem
 
 
 class InvalidPayloadError(RequestError):

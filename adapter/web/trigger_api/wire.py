@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from adapter.domain.identity import job_id_of, run_id_of
+from adapter.domain.identity import SCHEDULE_PREFIX, job_id_of, public_id, run_id_of
 from adapter.domain.job import TERMINAL, Job, JobStatus, WaitingFor, depth_of
 from adapter.domain.wire import error_fields, moment, status_word
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RUN = "run_"
 BATCH = "batch_"
-SCHEDULE = "sched_"
+SCHEDULE = SCHEDULE_PREFIX
 
 _FAILED = TERMINAL - {JobStatus.COMPLETED}
 
@@ -32,11 +32,6 @@ STATUSES: Mapping[str, frozenset[JobStatus]] = {
         if status not in {JobStatus.QUEUED, JobStatus.PENDING}
     },
 }
-
-
-def public_id(prefix: str, id_: UUID) -> str:
-    """Return an id as it is shown, ``run_…``, ``batch_…`` or ``sched_…``."""
-    return prefix + run_id_of(id_).removeprefix(RUN)
 
 
 def own_id(prefix: str, text: str) -> UUID | None:
