@@ -29,14 +29,20 @@ STEPS = [
 ]
 
 
+RESOURCES = [
+    "a schedule is made, made again, changed, turned and deleted",
+    "a schedule that cannot be",
+]
+#: What is run after one another on one server, and the steps it must take.
+SESSIONS = {"sdk_session.mjs": STEPS, "sdk_resources.mjs": RESOURCES}
+
+
 @pytest.mark.interop
 @pytest.mark.timeout(300)
 def test_the_sdk_finds_what_it_knows(sdk_server: SdkServer) -> None:
-    lines = node_tools.run_node(
-        "sdk_session.mjs",
-        env={"TRIGGER_API_URL": sdk_server.base_url, "TRIGGER_SECRET_KEY": sdk_server.secret_key},
-        timeout=240,
-    ).splitlines()
-    steps: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    assert [step["step"] for step in steps] == STEPS
-    assert all(step["ok"] for step in steps)
+    env = {"TRIGGER_API_URL": sdk_server.base_url, "TRIGGER_SECRET_KEY": sdk_server.secret_key}
+    for script, expected in SESSIONS.items():
+        lines = node_tools.run_node(script, env=env, timeout=240).splitlines()
+        steps: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        assert [step["step"] for step in steps] == expected
+        assert all(step["ok"] for step in steps)

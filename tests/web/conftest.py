@@ -15,15 +15,26 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OLD_SECRET = "the secret before this one"
 
 
+def settings_for(database_url: str) -> Settings:
+    return Settings(
+        database_url=SecretStr(database_url),
+        api_keys=(SecretStr(KEY),),
+        webhook_secrets=(SecretStr(SECRET), SecretStr(OLD_SECRET)),
+    )
+
+
+def as_client(adapter: Adapter) -> httpx.AsyncClient:
+    """A client that talks to the adapter's application, with the root key."""
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=create_app(adapter, owns_adapter=False)),
+        base_url="http://adapter.test",
+        headers={"authorization": f"Bearer {KEY}"},
+    )
+
+
 @pytest.fixture
 async def adapter(database_url: str) -> AsyncIterator[Adapter]:
-    made = Adapter(
-        Settings(
-            database_url=SecretStr(database_url),
-            api_keys=(SecretStr(KEY),),
-            webhook_secrets=(SecretStr(SECRET), SecretStr(OLD_SECRET)),
-        )
-    )
+    made = Adapter(settings_for(database_url))
 
     async def echo(payload: JsonValue) -> JsonValue:
         return payload
@@ -37,10 +48,5 @@ async def adapter(database_url: str) -> AsyncIterator[Adapter]:
 
 @pytest.fixture
 async def client(adapter: Adapter) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(adapter, owns_adapter=False)
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app),
-        base_url="http://adapter.test",
-        headers={"authorization": f"Bearer {KEY}"},
-    ) as made:
+    async with as_client(adapter) as made:
         yield made

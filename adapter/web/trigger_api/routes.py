@@ -8,6 +8,7 @@ from adapter.web.trigger_api.context import ApiContext
 from adapter.web.trigger_api.lookups import LookupRoutes
 from adapter.web.trigger_api.packets import PacketRoutes
 from adapter.web.trigger_api.runs import RunRoutes
+from adapter.web.trigger_api.schedules import ScheduleRoutes
 from adapter.web.trigger_api.tasks import TaskRoutes
 
 if TYPE_CHECKING:
@@ -20,5 +21,11 @@ if TYPE_CHECKING:
 def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
     """Return the route table."""
     context = ApiContext(adapter, keyring)
-    groups = (TaskRoutes(context), RunRoutes(context), PacketRoutes(context), LookupRoutes(context))
-    return [route for group in groups for route in group.routes]
+    groups = (
+        TaskRoutes,
+        RunRoutes,
+        PacketRoutes,
+        LookupRoutes,
+        ScheduleRoutes,
+    )
+    return [route for group in groups for route in group(context).routes]

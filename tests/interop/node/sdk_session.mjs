@@ -3,50 +3,16 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { AuthenticationError, NotFoundError, runs, tasks, TriggerClient, UnprocessableEntityError } from "@trigger.dev/sdk";
+import { refused, step } from "./steps.mjs";
 
 const POLL = { pollIntervalMs: 100 };
-const PATIENCE_MS = 20_000;
-/** The SDK's own retries of a 404 take 9.3 seconds, the shortest of them one. */
-const AT_ONCE_MS = 900;
 /** From this size on the SDK stores a payload first, and sends only where it lies. */
 const OFFLOADED_BYTES = 131_072;
 
 /** Every run of this session can be listed by it, and no run of another one. */
 const session = `session-${randomUUID()}`;
 
-async function step(name, body) {
-  const began = performance.now();
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no end after ${PATIENCE_MS} ms`)), PATIENCE_MS);
-  });
-  try {
-    await Promise.race([body(), late]);
-    print({ step: name, ok: true, ms: since(began) });
-  } catch (error) {
-    print({ step: name, ok: false, ms: since(began), error: `${error.name}: ${error.message}`, at: error.stack });
-    process.exitCode = 1;
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-const print = (line) => console.log(JSON.stringify(line));
-const since = (began) => Math.round(performance.now() - began);
 const later = (ms) => new Date(Date.now() + ms);
-
-/** The error that a call must end with, at once: one that came after retries is as wrong as another one. */
-async function refused(kind, status, call) {
-  const began = performance.now();
-  const error = await call().then(
-    () => assert.fail(`expected a ${kind.name}`),
-    (reason) => reason,
-  );
-  assert.ok(error instanceof kind, `expected a ${kind.name}, got ${error.constructor.name}: ${error.message}`);
-  assert.equal(error.status, status);
-  assert.ok(since(began) < AT_ONCE_MS, `took ${since(began)} ms: it was retried`);
-  return error;
-}
 
 async function completed(handle) {
   const run = await runs.poll(handle, POLL);
