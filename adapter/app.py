@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from uuid import UUID
 
 from adapter.assembly import Assembly
+from adapter.core.bulk_verbs import ActsOnMany
 from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
 from adapter.core.declaring import DeclaresTasks
 from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
+from adapter.core.job_changes import ChangesJobs
 from adapter.core.job_verbs import LooksAfterJobs
 from adapter.core.ownership import KnowsTasks
 from adapter.core.planning import JobSpec, Planned, ScheduleOptions
@@ -49,7 +51,17 @@ _AT_ONCE = 20
 Notify = Literal["after_commit", "in_tx", "no"]
 
 
-class Adapter(LooksAfterJobs, ControlsQueues, CutsOver, KeepsSchedules, KnowsTasks, DeclaresTasks, Assembly):
+class Adapter(
+    ActsOnMany,
+    ChangesJobs,
+    LooksAfterJobs,
+    ControlsQueues,
+    CutsOver,
+    KeepsSchedules,
+    KnowsTasks,
+    DeclaresTasks,
+    Assembly,
+):
     """One application's jobs: its tasks, its database, its executors.
 
     Making one does no I/O and touches no globals; two can live in one process. It is opened once

@@ -15,8 +15,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
+from adapter.core.bulk_verbs import ActsOnMany
 from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
+from adapter.core.job_changes import ChangesJobs
 from adapter.core.job_verbs import LooksAfterJobs
 from adapter.core.ownership import KnowsTasks
 from adapter.core.planning import JobSpec, ScheduleOptions
@@ -256,6 +258,18 @@ class SyncAdapter:
     parity = _waiting(CutsOver.parity)
 
     owns_task = _waiting(KnowsTasks.owns_task)
+    # ---- jobs that are there ---------------------------------------------------------------------
+
+    reschedule_job = _waiting(ChangesJobs.reschedule_job)
+    add_tags = _waiting(ChangesJobs.add_tags)
+    update_metadata = _waiting(ChangesJobs.update_metadata)
+    reset_idempotency_key = _waiting(ChangesJobs.reset_idempotency_key)
+    relatives = _waiting(ChangesJobs.relatives)
+    family = _waiting(ChangesJobs.family)
+    start_bulk_action = _waiting(ActsOnMany.start_bulk_action)
+    bulk_action = _waiting(ActsOnMany.bulk_action)
+    bulk_actions = _waiting(ActsOnMany.bulk_actions)
+    abort_bulk_action = _waiting(ActsOnMany.abort_bulk_action)
 
     # ---- schedules -------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from adapter.core.applying import Applier
 from adapter.core.budget import Budgets
+from adapter.core.bulk_actions import BulkActions
 from adapter.core.canceling import Canceler
 from adapter.core.cron.firing import Firing
 from adapter.core.cron.handover import HandOvers
@@ -69,6 +70,7 @@ _MADE_BY_OPEN = frozenset(
     [
         "applier",
         "budgets",
+        "bulk",
         "canceler",
         "database",
         "dispatcher",
@@ -210,6 +212,7 @@ class Building(HookPoints[Any, Any], ABC):
         lease = timedelta(seconds=self.settings.worker_lease_seconds)
         self.maintenance = Maintenance(self._parts, lease, self.canceler)
         self.retention = Retention(self._parts)
+        self.bulk = BulkActions(self._parts, self.planner, self.scheduler, self.canceler)
         self.letters = DeadLetters(self._parts, self.planner, self.scheduler)
         self.firing = Firing(self._parts, self.planner, self.scheduler, self.settings.cron_timezone)
         self.hand_overs = HandOvers(self._parts, self.applier, self.budgets)

@@ -53,6 +53,7 @@ class Assembly(Building):
                 "shadows": self.shadows.loop,
                 "cron": self.firing.loop,
                 "hand-over": self.hand_overs.loop,
+                "bulk actions": self.bulk.loop,
             }
             self.recaller.loop.resume()
             for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):
@@ -124,6 +125,7 @@ class Assembly(Building):
         self.recaller.loop.heard(topics)
         self.firing.loop.heard(topics)
         self.hand_overs.loop.heard(topics)
+        self.bulk.loop.heard(topics)
         self.watch.heard(topics)
         for worker in self._workers:
             worker.heard(topics)

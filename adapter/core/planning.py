@@ -14,12 +14,17 @@ from uuid_utils.compat import uuid7
 
 from adapter.core.registry import Registry, TaskDefinition
 from adapter.domain.debounce import Debounce
-from adapter.domain.errors import InvalidArgumentError, TaskDisabledError, UnknownExecutorError
+from adapter.domain.errors import (
+    InvalidArgumentError,
+    TaskDisabledError,
+    TooManyTagsError,
+    UnknownExecutorError,
+)
 from adapter.domain.job import LOCAL, Job, NewJob, OnConflict, Terms, depth_of, executor_name
 from adapter.domain.routing import Request
-from adapter.domain.task import RetryPolicy, TaskPolicy
+from adapter.domain.task import LONGEST_TAG, MOST_TAGS, RetryPolicy, TaskPolicy
 
-_MOST_TAGS, _LONGEST_TAG, _LONGEST_KEY = 10, 128, 2048
+_LONGEST_KEY = 2048
 _KEPT = timedelta(days=7)
 _NOT_DEBOUNCED = ("tag", "due", "delay", "throttle", "debounce_max")
 _POSITIVE = ("max_duration", "idempotency_ttl", "debounce_max", "throttle")
@@ -263,13 +268,12 @@ def _check(options: ScheduleOptions) -> None:
     if isinstance(tags, str):
         msg = "tags= is a list of labels; the label that deduplicates is tag=."
         raise InvalidArgumentError(msg)
-    if len(tags) > _MOST_TAGS:
-        msg = f"Runs can only have {_MOST_TAGS} tags, you're trying to set {len(tags)}."
-        raise InvalidArgumentError(msg)
+    if len(tags) > MOST_TAGS:
+        raise TooManyTagsError(len(tags), MOST_TAGS)
     texts = {"tag": options.get("tag"), **{f"tags[{n}]": tag for n, tag in enumerate(tags)}}
     for name, text in texts.items():
-        if text is not None and not 0 < len(text) <= _LONGEST_TAG:
-            msg = f"{name} must have 1 to {_LONGEST_TAG} characters."
+        if text is not None and not 0 < len(text) <= LONGEST_TAG:
+            msg = f"{name} must have 1 to {LONGEST_TAG} characters."
             raise InvalidArgumentError(msg)
     for name in ("idempotency_key", "request_key"):
         key: str | None = options.get(name)

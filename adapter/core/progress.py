@@ -14,11 +14,10 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.job import Job
 from adapter.domain.json import problems
+from adapter.domain.metadata_operations import MOST_BYTES
 from adapter.domain.outcome import Lease
 from adapter.store.job_metadata import MetadataPatch
 
-#: Trigger.dev's bound of a run's metadata.
-MOST_BYTES = 262_144
 #: The key of what `JobContext.progress` says.
 PROGRESS = "progress"
 

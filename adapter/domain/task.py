@@ -22,6 +22,8 @@ DEFAULT_QUEUE = "default"
 Isolation: TypeAlias = Literal["process"]
 #: Trigger.dev's upper bound of attempts.
 MOST_ATTEMPTS = 250
+#: Its bounds of tags.
+MOST_TAGS, LONGEST_TAG = 10, 128
 _UNIT = re.compile(r"tag|user_id|(data|context)(\.[^.]+)+")
 
 

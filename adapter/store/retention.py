@@ -67,6 +67,12 @@ _TRIMS: tuple[LiteralString, ...] = (
     WHERE created_at < now() - interval '32 days' ORDER BY created_at LIMIT %(limit)s)""",
     """DELETE FROM {s}.packets WHERE path IN (SELECT path FROM {s}.packets
        WHERE created_at < now() - interval '30 days' LIMIT %(limit)s) AND created_at < now() - interval '30 days'""",
+    """DELETE FROM {s}.bulk_action_jobs WHERE (bulk_action_id, job_id) IN (
+       SELECT j.bulk_action_id, j.job_id FROM {s}.bulk_actions b JOIN {s}.bulk_action_jobs j ON j.bulk_action_id = b.id
+       WHERE b.finished_at < now() - interval '30 days' LIMIT %(limit)s)""",
+    """DELETE FROM {s}.bulk_actions WHERE id IN (SELECT b.id FROM {s}.bulk_actions b
+       WHERE b.finished_at < now() - interval '30 days'
+         AND NOT EXISTS (SELECT FROM {s}.bulk_action_jobs j WHERE j.bulk_action_id = b.id) LIMIT %(limit)s)""",
     # The jobs of a recall go with it, a part at a time; the last part takes it along.
     """DELETE FROM {s}.recall_jobs WHERE (recall_id, job_id) IN (
        SELECT j.recall_id, j.job_id FROM {s}.recalls r JOIN {s}.recall_jobs j ON j.recall_id = r.id

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from adapter.domain.job import OPEN, TERMINAL, SubmitState, WaitingFor
+from adapter.store.bulk_action_tables import bulk_action_tables
 from adapter.store.columns import flag, moment, required, stamp
 from adapter.store.cutover_tables import tables_of_cutover
 from adapter.store.finishing_tables import finishing_tables
@@ -107,6 +108,7 @@ def metadata_for(schema: str = "adapter") -> MetaData:
     tables_of_cutover(metadata)
     recall_tables(metadata)
     finishing_tables(metadata)
+    bulk_action_tables(metadata)
     return metadata
 
 
@@ -202,6 +204,21 @@ def _jobs(metadata: MetaData) -> None:
     f = finished.c
     Index("worker_jobs_finished_type", f.type, f.finished)
     Index("worker_jobs_finished_created", f.created_at)
+    # Lists are in the order of ids: what leaves few jobs of many has an index in that order.
+    Index("worker_jobs_finished_queue", f.queue, f.id, postgresql_where=text("queue <> 'default'"))
+    Index("worker_jobs_finished_unsuccessful", f.id, postgresql_where=text("NOT success"))
+    Index(
+        "worker_jobs_finished_schedule",
+        f.schedule_id,
+        f.id,
+        postgresql_where=text("schedule_id IS NOT NULL"),
+    )
+    for fact in ("machine", "region", "version"):
+        asked = f"(extra ->> '{fact}')"
+        Index(
+            f"worker_jobs_finished_{fact}", text(asked), f.id, postgresql_where=text(f"{asked} IS NOT NULL")
+        )
+    Index("worker_jobs_finished_test", f.id, postgresql_where=text("(extra ->> 'test') = 'true'"))
     dead = text("NOT success AND status <> 'CANCELED'")
     Index("worker_jobs_finished_dead", f.finished, f.id, postgresql_where=dead)
     Index("worker_jobs_finished_parent", f.parent_id, postgresql_where=text("parent_id IS NOT NULL"))

@@ -35,6 +35,7 @@ INBOX = "!inbox"
 ROUTE = "!route"
 RECALL = "!recall"
 CRON = "!cron"
+BULK = "!bulk"
 
 
 class Notifier:

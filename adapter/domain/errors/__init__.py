@@ -9,7 +9,9 @@
     │   └── NotOpenError               not_open
     ├── RequestError                   request              the caller can mend it
     │   ├── InvalidArgumentError       invalid_argument     also a ValueError
-    │   │   └── InvalidCronError       invalid_cron
+    │   │   ├── InvalidCronError       invalid_cron
+    │   │   ├── MetadataTooLargeError  metadata_too_large
+    │   │   └── TooManyTagsError       too_many_tags
     │   ├── InvalidPayloadError        invalid_payload
     │   ├── UnknownTaskError           unknown_task
     │   ├── TaskDisabledError          task_disabled
@@ -19,6 +21,7 @@
     │   ├── ReplayMismatchError        replay_mismatch
     │   ├── RecallNotFoundError        recall_not_found
     │   ├── RecallConflictError        recall_conflict
+    │   ├── BulkActionNotFoundError    bulk_action_not_found
     │   ├── FlagConflictError          flag_conflict
     │   ├── DrillConflictError         drill_conflict
     │   ├── FinalizationError          not_finalized
@@ -90,6 +93,7 @@ from adapter.domain.errors.remotes import (
     WebhookError,
 )
 from adapter.domain.errors.requests import (
+    BulkActionNotFoundError,
     ChangeNotFoundError,
     DrillConflictError,
     DuplicateJobError,
@@ -101,6 +105,7 @@ from adapter.domain.errors.requests import (
     InvalidPayloadError,
     JobNotFoundError,
     JobStateError,
+    MetadataTooLargeError,
     RecallConflictError,
     RecallNotFoundError,
     ReplayMismatchError,
@@ -108,6 +113,7 @@ from adapter.domain.errors.requests import (
     ScheduleNotFoundError,
     ScheduleStateError,
     TaskDisabledError,
+    TooManyTagsError,
     UnknownTaskError,
 )
 from adapter.domain.errors.stores import (
@@ -121,6 +127,7 @@ __all__ = [
     "AbortJobError",
     "AdapterError",
     "BodyTooLargeError",
+    "BulkActionNotFoundError",
     "ChangeNotFoundError",
     "ConfigurationError",
     "DatabaseUnavailableError",
@@ -142,6 +149,7 @@ __all__ = [
     "JobNotFoundError",
     "JobStateError",
     "MalformedEventError",
+    "MetadataTooLargeError",
     "NotOpenError",
     "NotSentError",
     "ProcessDiedError",
@@ -161,6 +169,7 @@ __all__ = [
     "TaskDefinitionError",
     "TaskDisabledError",
     "ThrottledError",
+    "TooManyTagsError",
     "UnknownExecutorError",
     "UnknownOutcomeError",
     "UnknownTaskError",

@@ -17,6 +17,26 @@ class InvalidArgumentError(RequestError, ValueError):
     code = "invalid_argument"
 
 
+class MetadataTooLargeError(InvalidArgumentError):
+    """A job's metadata would take more bytes than it may."""
+
+    code = "metadata_too_large"
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(
+            f"Metadata may take {most} bytes; this would be {size}. Keep large things elsewhere, and their place in it."
+        )
+
+
+class TooManyTagsError(InvalidArgumentError):
+    """A job would get more tags than it may have."""
+
+    code = "too_many_tags"
+
+    def __init__(self, count: int, most: int) -> None:
+        super().__init__(f"Runs can only have {most} tags, you're trying to set {count}.")
+
+
 class InvalidCronError(InvalidArgumentError):
     """A cron expression cannot be read or never fires, or there is no such time zone."""
 
@@ -123,6 +143,15 @@ class RecallConflictError(RequestError):
             f"`adapter cutover stop-recall {recall_id}`."
         )
         self.recall_id = recall_id
+
+
+class BulkActionNotFoundError(RequestError):
+    """No bulk action has that id, or it is past its retention."""
+
+    code = "bulk_action_not_found"
+
+    def __init__(self, bulk_action_id: object) -> None:
+        super().__init__(f"There is no bulk action {bulk_action_id}.")
 
 
 class FlagConflictError(RequestError):
