@@ -14,6 +14,7 @@ from collections import abc
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from adapter.core.left_behind import leave_behind
 from adapter.domain.errors import InvalidArgumentError, RetryJobError, SnoozeJobError, TaskDefinitionError
 from adapter.domain.task import Batch
 
@@ -146,6 +147,11 @@ class Batches:
         if error is not None:
             raise error.with_traceback(item.traceback)
         return result
+
+    def close(self) -> None:
+        """Leave calls behind that go on though none of their jobs wants them any more."""
+        for call in self._calls:
+            leave_behind(call)
 
     def _begin(self, definition: TaskDefinition[Any, Any], caller: Caller) -> None:
         gathering = self._gathering.pop(definition.id)

@@ -64,6 +64,7 @@ class Caller:
 
     async def close(self) -> None:
         """Let its threads end once they have nothing to do, and end its processes."""
+        self.batches.close()
         self._threads.shutdown()
         if self.processes is not None:
             await self.processes.close()

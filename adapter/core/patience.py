@@ -8,10 +8,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from adapter.core.context import JobContext
 from adapter.core.countdown import Countdown
+from adapter.core.left_behind import leave_behind
 from adapter.domain.job import Job
 from adapter.domain.outcome import Returned, Stopped, TimedOut, TryOutcome
 from adapter.store.claims import Claimed
@@ -20,9 +21,6 @@ logger = logging.getLogger("adapter.worker")
 
 #: A thread is left behind after the grace; the task that waits for it must not be first.
 _MORE_S = 0.5
-
-#: A task that never ends must not hold the event loop at its end (documented for whoever extends asyncio).
-_forget: Callable[[asyncio.Task[Any]], None] = vars(asyncio)["_unregister_task"]
 
 
 class Interruptible(Protocol):
@@ -99,4 +97,4 @@ class Patience(Generic[T]):
             extra={"job_id": str(current.job.id), "type": current.job.type},
         )
         if current.task is not None:
-            _forget(current.task)
+            leave_behind(current.task)

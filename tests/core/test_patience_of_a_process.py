@@ -11,10 +11,10 @@ PROGRAM = """
 import asyncio
 from datetime import timedelta
 
-from adapter import Adapter
+from adapter import Adapter, Batch, BatchItem
 
 adapter = Adapter.from_env()
-began = asyncio.Event()
+began, began_all = asyncio.Event(), asyncio.Event()
 
 
 @adapter.task("forever")
@@ -27,14 +27,26 @@ async def forever(payload: int) -> None:
             pass
 
 
+@adapter.task("all-of-them", batch=Batch(size=2, wait=timedelta(0)))
+async def all_of_them(items: list[BatchItem[int]]) -> None:
+    began_all.set()
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+
 async def main() -> None:
     stop = {"grace": timedelta(0), "cancel_grace": timedelta(milliseconds=100)}
     async with adapter.running(work=True, **stop):
-        job = await forever.schedule(1)
+        jobs = [await forever.schedule(1), await all_of_them.schedule(1)]
         await began.wait()
+        await began_all.wait()
     async with adapter:
-        found = await adapter.get_job(job.id)
-        print(found.status, found.attempt)
+        for job in jobs:
+            found = await adapter.get_job(job.id)
+            print(found.status, found.attempt)
 
 
 asyncio.run(main())
@@ -53,5 +65,6 @@ def test_a_coroutine_that_never_ends_does_not_keep_its_process(database_url: str
         timeout=30,
         check=False,
     )
-    assert done.stdout.splitlines() == ["QUEUED 0", "ended"], done.stderr
+    assert done.stdout.splitlines() == ["QUEUED 0", "QUEUED 0", "ended"], done.stderr
     assert "left behind" in done.stderr
+    assert "Task was destroyed" not in done.stderr
