@@ -10,8 +10,8 @@ WORKERS ?= 2
 STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
-	check-quickstart check-migrations coverage soak bench bench-setup flips lock setup setup-node setup-older setup-pgbouncer clean
+.PHONY: help demo test test-all test-most test-patient test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
+	check-quickstart check-migrations coverage soak bench bench-setup flips lock setup setup-all setup-node setup-older setup-pgbouncer clean
 
 help:
 	@echo 'make demo         jobs that move between two executors, and a kill -9, under a minute'
@@ -33,6 +33,7 @@ help:
 
 setup: .venv/.ready
 setup-node: .venv/.node
+setup-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbouncer
 setup-older: tests/peers/postgres/node_modules/.package-lock.json
 # Its tests skip without it, but not in CI.
 setup-pgbouncer:
@@ -57,13 +58,18 @@ tests/peers/postgres/node_modules/.package-lock.json: tests/peers/postgres/packa
 
 # ---- tests ----
 
-# The type checker computes while the tests wait.
-test: check-format check-lint check-layers check-quickstart
-	@$(MAKE) --no-print-directory --jobs 2 check-types test-all
+# The type checker computes while the tests wait; the tests that only wait do so beside the others.
+test: check-format check-lint check-layers check-quickstart setup-all
+	@$(MAKE) --no-print-directory --jobs 3 check-types test-most test-patient
 	@$(MAKE) --no-print-directory test-oldest test-between
 
-test-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbouncer
-	$(PYTEST) $(PARALLEL) tests
+test-all: test-most test-patient
+
+test-most: setup-all
+	$(PYTEST) $(PARALLEL) -m 'not patient' tests
+
+test-patient: setup-all
+	$(PYTEST) -m patient tests
 
 test-quick: setup
 	$(PYTEST) $(PARALLEL) -m 'not interop and not browser' tests
@@ -81,7 +87,7 @@ endef
 # The same tests again where SQL is: what the newest PostgreSQL knows, an older one may not. And behind PgBouncer (directly on
 # a laptop without it): what a session remembers, a transaction may not.
 test-oldest: setup setup-older setup-pgbouncer
-	$(call on_postgres,14,tests/store tests/core tests/families,ADAPTER_TEST_POOLER=$$(scripts/debian_package.sh pgbouncer))
+	$(call on_postgres,14,-m 'not once' tests/store tests/core tests/families,ADAPTER_TEST_POOLER=$$(scripts/debian_package.sh pgbouncer))
 
 test-pooled: setup setup-pgbouncer
 	ADAPTER_TEST_POOLER=1 $(PYTEST) $(PARALLEL) -m 'not interop and not browser' tests

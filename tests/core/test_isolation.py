@@ -24,7 +24,7 @@ from tests.core import isolated
 from tests.kit import eventually
 from tests.rig import Rig, rigged
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(60)]
 
 
 def the_same_tasks(adapter: Adapter) -> None:

@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import kit
+
+pytestmark = pytest.mark.once
 
 PROGRAM = """
 import asyncio

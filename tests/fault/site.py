@@ -75,6 +75,7 @@ class Site:
         self.url, self.directory = url, directory
         self.env: dict[str, str] = {"ADAPTER_DATABASE_URL": url, "ADAPTER_DB_SCHEMA": kit.SCHEMA, **env}
         self._processes: list[Process] = []
+        self._eyes: psycopg.Connection[DictRow] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +83,8 @@ class Site:
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.end()
+        if self._eyes is not None:
+            self._eyes.close()
 
     def start(self, role: Role, *arguments: str, **env: str) -> Process:
         log = self.directory / f"{role}-{len(self._processes)}.log"
@@ -116,11 +119,14 @@ class Site:
         return [handle.id for handle in handles]
 
     def rows(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[DictRow]:
-        """Look at the database, whatever state it is in: an error of the connection is no rows yet."""
-        with psycopg.Connection[DictRow].connect(self.url, autocommit=True, row_factory=dict_row) as conn:
-            conn.execute(f'SET search_path TO "{kit.SCHEMA}"'.encode())
-            cursor = conn.execute(query.encode(), parameters)
-            return cursor.fetchall() if cursor.description is not None else []
+        """Look at the database, on a connection that is made anew once it is broken."""
+        if self._eyes is None or self._eyes.closed:
+            self._eyes = psycopg.Connection[DictRow].connect(
+                self.url, autocommit=True, row_factory=dict_row, prepare_threshold=None
+            )
+            self._eyes.execute(f'SET search_path TO "{kit.SCHEMA}"'.encode())
+        cursor = self._eyes.execute(query.encode(), parameters)
+        return cursor.fetchall() if cursor.description is not None else []
 
     def count(self, table: str, where: str = "true") -> int:
         return self.rows(f"SELECT count(*) AS n FROM {table} WHERE {where}")[0]["n"]

@@ -20,6 +20,8 @@ from tests.fault.proxy import ChaosProxy
 from tests.fault.site import Process, Site
 from tests.kit import eventually
 
+pytestmark = pytest.mark.patient
+
 #: Long enough that nobody here is dead by it, short enough that a judge soon trusts its own connection.
 LEASE_S = 8
 LEASE = {"ADAPTER_WORKER_LEASE_SECONDS": str(LEASE_S), "ADAPTER_WORKER_CONCURRENCY": "8"}

@@ -9,6 +9,8 @@ from soak import verdict
 from soak.sampling import OfDatabase, OfProcess, Samples
 from tests import kit
 
+pytestmark = pytest.mark.patient
+
 SECONDS, RATE = 300.0, 0.5
 COUNTS = (100, 0, 0, 0, 110, 0, 2)
 THIRDS = [(1, 30, 5.0), (2, 40, 5.0), (3, 40, 6.0)]

@@ -18,6 +18,8 @@ from adapter.store.embedded import EmbeddedPostgres
 from adapter.store.postgres_binaries import find_binaries
 from tests import kit
 
+pytestmark = pytest.mark.once
+
 
 def server_on(directory: Path, **options: Any) -> EmbeddedPostgres:
     options.setdefault("durable", False)
