@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from cron_descriptor import Options, get_description  # pyright: ignore[reportMissingTypeStubs] - brings no types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
@@ -111,9 +110,15 @@ def shown(schedule: Schedule, now: datetime, secret_key: str) -> dict[str, Any]:
 
 def described(cron: str) -> str:
     """Return an expression in words, in English whatever the machine speaks."""
-    options = Options()
-    options.locale_code, options.use_24hour_time_format = "en_US", False
     try:
+        # Loaded by whoever looks at a schedule: it takes 40 ms, and opens files of translations.
+        from cron_descriptor import (  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs] - brings no types
+            Options,
+            get_description,
+        )
+
+        options = Options()
+        options.locale_code, options.use_24hour_time_format = "en_US", False
         return get_description(cron, options)
     except Exception:  # noqa: BLE001 - whatever it cannot say, the expression says
         return cron

@@ -16,7 +16,7 @@ await step("a schedule is made, made again, changed, turned and deleted", async 
   });
   assert.match(made.id, /^sched_/);
   assert.deepEqual([made.type, made.active, made.window], ["IMPERATIVE", true, "30m"]);
-  assert.equal(made.generator.description, "At 12:00 AM");
+  assert.equal(made.generator.expression, "0 0 * * *");
   const late = made.nextRunEffectiveAt - made.nextRun;
   assert.ok(late >= 0 && late < 30 * 60_000);
   const again = await schedules.create({ task: "echo", cron: "0 9 * * *", deduplicationKey });
