@@ -29,6 +29,8 @@ _TIES = {
         "TRIGGER_API_URL",
         "TRIGGER_ENDPOINT",
         "TRIGGER_WEBHOOK_SECRET",
+        "TRIGGER_UPSTREAM_URL",
+        "TRIGGER_UPSTREAM_KEYS",
         "TRIGGER_PROJECT_REF",
         "TRIGGER_ACCESS_TOKEN",
         "ADAPTER_TRIGGER_RATE_PER_MINUTE",
@@ -91,6 +93,14 @@ class Settings(BaseModel):
     #: Calls per minute its rate limit allows our key; 0: it has none.
     trigger_rate_per_minute: float = Field(
         default=1500, ge=0, validation_alias=_from("ADAPTER_TRIGGER_RATE_PER_MINUTE")
+    )
+    #: The Trigger.dev that gets what is not ours; without it nothing is passed on.
+    upstream_url: str | None = Field(default=None, validation_alias=_from("TRIGGER_UPSTREAM_URL"))
+    #: Its key for callers that show one of ours: ``ours=theirs``, or one key for all of ours.
+    upstream_keys: Secrets = Field(default=(), validation_alias=_from("TRIGGER_UPSTREAM_KEYS"))
+    #: Where wait tokens are made while requests are passed on: by whoever runs the tasks that wait for them.
+    wait_tokens: Literal["upstream", "adapter"] = Field(
+        default="upstream", validation_alias=_from("ADAPTER_WAIT_TOKENS")
     )
     #: Secrets that sign webhooks to us, the newest first; several while one is being replaced.
     webhook_secrets: Secrets = Field(

@@ -258,6 +258,8 @@ class SyncAdapter:
     parity = _waiting(CutsOver.parity)
 
     owns_task = _waiting(KnowsTasks.owns_task)
+    forwarded = _waiting(KnowsTasks.forwarded)
+
     # ---- jobs that are there ---------------------------------------------------------------------
 
     reschedule_job = _waiting(ChangesJobs.reschedule_job)

@@ -37,6 +37,7 @@ from adapter.core.inbox import Inbox
 from adapter.core.maintenance import Maintenance
 from adapter.core.outcomes import Observers
 from adapter.core.parts import Parts
+from adapter.core.pass_through import PassThrough
 from adapter.core.planning import Planner
 from adapter.core.reading import Reader
 from adapter.core.reconcile import Reconciler
@@ -88,6 +89,7 @@ _MADE_BY_OPEN = frozenset(
         "notifier",
         "overview",
         "packets",
+        "pass_through",
         "planner",
         "recaller",
         "reconciler",
@@ -185,6 +187,13 @@ class Building(HookPoints[Any, Any], ABC):
             clock=self.clock,
             tally=Tally(),
         )
+        self.pass_through = PassThrough(
+            self._parts,
+            self.packets,
+            self.settings.upstream_url,
+            self.settings.upstream_keys,
+            makes_tokens=self.settings.wait_tokens == "adapter",
+        )
         self.budgets = Budgets(self.database, self.clock)
         self.applier = Applier(self._parts)
         self.fence = StartFence(self._parts)
@@ -250,6 +259,7 @@ class Building(HookPoints[Any, Any], ABC):
             await self._check_schema()
             for executor in self.executors.by_name.values():
                 await executor.open()
+            await self.pass_through.open()
             for finding in self.steering.boot_findings(await self.steering.current()):
                 logger.warning("%s", finding)
         except BaseException:
@@ -302,6 +312,7 @@ class Building(HookPoints[Any, Any], ABC):
             await self.notifier.drain()
             for executor in self.executors.by_name.values():
                 await executor.close()
+            await self.pass_through.close()
         finally:
             await self.database.close()
 

@@ -56,11 +56,14 @@ class Assembly(Building):
                 "bulk actions": self.bulk.loop,
             }
             self.recaller.loop.resume()
-            for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, *upkeep.values()):
+            counting = self.pass_through.loop
+            for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, counting, *upkeep.values()):
                 each.resume()
             loops.start(Loop("listen", listener.run))
             if dispatch or sync or work:
                 loops.start(Loop("routing", self.router.loop.run, self.router.loop.stop))
+            if self.pass_through.is_on:
+                loops.start(Loop("pass-through", counting.run, counting.stop))
             if dispatch:
                 loops.start(Loop("dispatch", self.dispatcher.loop.run, self.dispatcher.loop.stop))
             if sync:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
 from adapter.core.applying import Applier
@@ -23,9 +23,6 @@ logger = logging.getLogger("adapter.webhooks")
 
 #: How long an event may wait for its job: it can overtake our own commit, not by more than this.
 PATIENCE = timedelta(minutes=15)
-_OWNER: LiteralString = """
-SELECT job_id, epoch FROM {s}.remote_runs WHERE executor = %(executor)s AND run_id = %(run_id)s
-"""
 
 
 class Inbox:
@@ -118,9 +115,8 @@ class Inbox:
                 await inbox.later(conn, schema, delivery.id, error=why, delay=delay)
 
     async def _owner(self, executor: str, event: RemoteEvent) -> tuple[UUID, int] | None:
-        parameters = {"executor": executor, "run_id": event.report.run_id}
-        rows = await self._database.fetch(_OWNER, parameters)
-        return (rows[0]["job_id"], rows[0]["epoch"]) if rows else None
+        async with self._database.connection() as conn:
+            return await remote_runs.owner(conn, self._database.schema, executor, event.report.run_id)
 
     async def confirm_once(self, limit: int = 20) -> int:
         """Retrieve the runs whose end only a hook has told, within the read share of the rate limit."""

@@ -10,6 +10,7 @@ _ALPHABET = "123456789abcdefghijkmnopqrstuvwxyz"
 _RUN_PREFIX = "run_"
 SCHEDULE_PREFIX = "sched_"
 _RUN_LENGTH = 26
+_TOMBSTONE = "tombstone:"
 
 
 def child_id(parent_id: UUID, name: str) -> UUID:
@@ -46,7 +47,7 @@ def epoch_tag(job_id: UUID, epoch: int) -> str:
 
 def tombstone_tag(job_id: UUID, epoch: int) -> str:
     """Return the only tag of a run that was made to prove that there is no other."""
-    return f"tombstone:{job_id}:{epoch}"
+    return f"{_TOMBSTONE}{job_id}:{epoch}"
 
 
 def parse_epoch_tag(tag: str) -> tuple[UUID, int] | None:
@@ -59,6 +60,11 @@ def parse_epoch_tag(tag: str) -> tuple[UUID, int] | None:
         return UUID(text), int(number)
     except ValueError:
         return None
+
+
+def is_own_tag(tag: str) -> bool:
+    """Whether a run that carries this tag was submitted by an adapter: for a job, or to prove that there is none."""
+    return parse_epoch_tag(tag) is not None or tag.startswith(_TOMBSTONE)
 
 
 def run_id_of(job_id: UUID) -> str:

@@ -9,12 +9,16 @@ from typing import LiteralString
 
 from adapter.domain.limits import Limits
 from adapter.store.database import Connection, Schema, fetch
+from adapter.store.flags import ADVERTISED_FOR
 
 # Workers say it anew once a minute.
 _ADVERTISED: LiteralString = """
 SELECT task, COALESCE(schema_hash, '') AS schema_hash, seen_at > now() - interval '3 minutes' AS fresh
 FROM {s}.advertised_tasks WHERE task = ANY(%(tasks)s)
 """
+_RUNNABLE: LiteralString = (
+    "SELECT task FROM {s}.advertised_tasks WHERE seen_at > now() - interval '" + ADVERTISED_FOR + "'"
+)
 _ALIVE: LiteralString = (
     "SELECT count(*) AS workers FROM {s}.workers WHERE seen_at > now() - lease AND stopping_at IS NULL"
 )
@@ -64,6 +68,11 @@ async def advertised(conn: Connection, schema: Schema, tasks: Sequence[str]) -> 
     """Return what was advertised of these tasks."""
     rows = await fetch(conn, schema, _ADVERTISED, {"tasks": list(tasks)})
     return {row["task"]: Advertised(**row) for row in rows}
+
+
+async def runnable(conn: Connection, schema: Schema) -> frozenset[str]:
+    """Return every task that some worker had a handler for, living or not."""
+    return frozenset(row["task"] for row in await fetch(conn, schema, _RUNNABLE))
 
 
 async def alive(conn: Connection, schema: Schema) -> int:

@@ -31,6 +31,10 @@ _COUNT: LiteralString = """
 SELECT count(*) AS n FROM {s}.remote_runs WHERE executor = %(executor)s AND ended_at IS NULL
 """
 
+_OWNER: LiteralString = """
+SELECT job_id, epoch FROM {s}.remote_runs WHERE executor = %(executor)s AND run_id = %(run_id)s
+"""
+
 _UNCERTAIN: LiteralString = """
 SELECT * FROM {s}.worker_jobs_open
 WHERE executor = %(executor)s AND executor <> 'local' AND status = 'PENDING' AND submit_state <> 'accepted'
@@ -200,3 +204,9 @@ async def to_confirm(conn: Connection, schema: Schema, limit: int) -> list[Job]:
 async def database_now(conn: Connection, schema: Schema) -> datetime:
     """Return the database's clock, the only one rows are compared by."""
     return (await fetch(conn, schema, _NOW))[0]["at"]
+
+
+async def owner(conn: Connection, schema: Schema, executor: str, run_id: str) -> tuple[UUID, int] | None:
+    """Return the job and the epoch of a run, None for a run of nobody here."""
+    rows = await fetch(conn, schema, _OWNER, {"executor": executor, "run_id": run_id})
+    return (rows[0]["job_id"], rows[0]["epoch"]) if rows else None

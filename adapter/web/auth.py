@@ -150,7 +150,7 @@ def make_public_token(key: str, scopes: Sequence[str], expires_in: timedelta, *,
         "iat": int(now.timestamp()),
         "exp": int((now + expires_in).timestamp()),
     }
-    return _jwt.encode(claims, _hmac_key(key), algorithm="HS256")
+    return _jwt.encode(claims, hmac_key(key), algorithm="HS256")
 
 
 def read_public_token(token: str, keys: Sequence[str], now: datetime) -> Principal:
@@ -163,7 +163,7 @@ def read_public_token(token: str, keys: Sequence[str], now: datetime) -> Princip
         try:
             claims: dict[str, Any] = _jwt.decode(
                 token,
-                _hmac_key(key),
+                hmac_key(key),
                 algorithms=["HS256"],
                 audience=AUDIENCE,
                 issuer=ISSUER,
@@ -202,7 +202,8 @@ def _principal(token: str, key: str, claims: dict[str, Any], now: datetime) -> P
     )
 
 
-def _hmac_key(key: str) -> bytes:
+def hmac_key(key: str) -> bytes:
+    """Return the key that signs tokens."""
     # HMAC itself pads a short key with zeros, so this is the same key; PyJWT warns of short ones, and
     # Trigger.dev's keys are 31 characters long.
     return key.encode().ljust(32, b"\0")

@@ -43,10 +43,10 @@ class Process:
 
 
 @contextmanager
-def running(*command: str, env: dict[str, str], log: Path) -> Generator[Process]:
+def running(*command: str, env: dict[str, str], log: Path, app: str = APP) -> Generator[Process]:
     with log.open("wb") as output:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "adapter.cli", "--app", APP, *command],
+            [sys.executable, "-m", "adapter.cli", "--app", app, *command],
             cwd=kit.ROOT,
             env=env,
             stdin=subprocess.DEVNULL,
