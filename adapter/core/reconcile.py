@@ -26,7 +26,7 @@ from adapter.domain.errors import ExecutorError, NotSentError, ThrottledError
 from adapter.domain.identity import epoch_tag
 from adapter.domain.outcome import Applied
 from adapter.executors.base import Executor, RemoteRun, RunFilter
-from adapter.store import processes, remote_runs
+from adapter.store import jobs, processes, remote_runs
 from adapter.store.remote_runs import Cursor, KnownRun
 
 logger = logging.getLogger("adapter.reconcile")
@@ -54,7 +54,7 @@ class Verdict(StrEnum):
     IN_SYNC = "in_sync"
     #: The row was behind and was brought forward.
     ADVANCED = "advanced"
-    #: A job of which a submit was uncertain: its run was found, or it will be submitted again.
+    #: A job whose submit was uncertain, or answered with a run nobody has: its run was found by its tag.
     REDISPATCHED = "redispatched"
     #: The remote has lost the run; the job ended as SYSTEM_FAILURE.
     ORPHANED = "orphaned"
@@ -275,10 +275,29 @@ class Reconciler:
         return Verdict.ADVANCED if seen.applied is Applied.CHANGED else Verdict.IN_SYNC
 
     async def _missing(self, executor: Executor, known: KnownRun, report: ReconcileReport) -> Verdict:
+        if known.missing_since is not None and await self._adopted(executor, known, report):
+            return Verdict.REDISPATCHED
         if not await self._orphans.missing(executor.name, known):
             return Verdict.UNKNOWN
         report.orphaned.append(known.job_id)
         return Verdict.ORPHANED
+
+    async def _adopted(self, executor: Executor, lost: KnownRun, report: ReconcileReport) -> bool:
+        """Take the run that carries the epoch's tag for the job's, whose own nobody has ever seen."""
+        async with self._database.connection() as conn:
+            job = await jobs.get(conn, self._database.schema, lost.job_id)
+        if job is None or job.last_synced_at is not None or job.remote_run_id != lost.run_id:
+            return False
+        report.list_calls += 1
+        for run in await self._reader.find(executor, job):
+            if run.run_id == lost.run_id:
+                continue
+            async with self._database.connection() as conn:
+                if not await remote_runs.adopt(conn, self._database.schema, lost, run.run_id):
+                    return False
+            await self._reader.read(executor, job.id, job.epoch, run.run_id)
+            return True
+        return False
 
     async def _peek(self, executor: Executor, run_id: str) -> RemoteRun | None:
         await self._budgets.take(executor, "reads")
@@ -289,6 +308,9 @@ class Reconciler:
     ) -> Verdict:
         if report.dry_run:
             return Verdict.CANCELED_AGAIN
+        if known.unheard_of is not None and await self._peek(executor, known.unheard_of) is None:
+            # The job's own run may be one that nobody has; then this is the one to go on with.
+            return Verdict.UNKNOWN
         if listed is None or not listed.status.is_terminal:
             await self._budgets.take(executor, "cancel")
             await executor.cancel(known.run_id)

@@ -17,7 +17,9 @@ _PAGE: LiteralString = """
 SELECT r.*, o.status AS job_status, o.updated_at AS job_updated_at, o.epoch AS job_epoch,
   o.remote_status AS job_remote_status, o.remote_run_id AS job_run_id, o.cancel_requested,
   r.wanted = 'canceled' OR r.role = 'duplicate' OR o.id IS NULL AND orphan.orphaned IS NULL
-    OR o.epoch > r.epoch AS unwanted
+    OR o.epoch > r.epoch AS unwanted,
+  CASE WHEN r.role = 'duplicate' AND o.epoch = r.epoch AND o.last_synced_at IS NULL AND NOT o.cancel_requested
+    THEN o.remote_run_id END AS unheard_of
 FROM {s}.remote_runs r LEFT JOIN {s}.worker_jobs_open o ON o.id = r.job_id
 -- One look by id per run; as an EXISTS it would read every finished job of every partition.
 LEFT JOIN LATERAL (
@@ -69,6 +71,30 @@ VALUES (%(executor)s, %(run_id)s, %(job_id)s, %(epoch)s, %(environment)s, 'tombs
 ON CONFLICT (executor, run_id) DO NOTHING
 """
 
+#: A reply named a run that nobody has ever seen; the run that carries the epoch's tag is the job's.
+_ADOPT: LiteralString = """
+WITH moved AS (
+  UPDATE {s}.worker_jobs_open o SET remote_run_id = %(run_id)s, updated_at = now()
+  FROM {s}.remote_runs lost
+  WHERE o.id = %(job_id)s AND o.epoch = %(epoch)s AND o.executor = %(executor)s AND o.remote_run_id = %(lost)s
+    AND o.last_synced_at IS NULL AND o.updated_at <= %(seen)s
+    AND lost.executor = %(executor)s AND lost.run_id = %(lost)s
+    AND lost.missing_since < now() - interval '10 minutes'
+  RETURNING o.*
+), bound AS (
+  INSERT INTO {s}.remote_runs (executor, run_id, job_id, epoch, environment, wanted)
+  SELECT executor, remote_run_id, id, epoch, remote_environment, CASE WHEN cancel_requested THEN 'canceled' END FROM moved
+  ON CONFLICT (executor, run_id) DO UPDATE SET role = 'bound', wanted = EXCLUDED.wanted, missing_since = NULL
+), unbound AS (
+  UPDATE {s}.remote_runs r SET role = 'duplicate', wanted = 'canceled' FROM moved
+  WHERE r.executor = %(executor)s AND r.run_id = %(lost)s
+), noted AS (
+  INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
+  SELECT id, epoch, 'adopted_run', jsonb_build_object('run', remote_run_id, 'lost', %(lost)s::text) FROM moved
+)
+SELECT id FROM moved
+"""
+
 _CONFIRM: LiteralString = """
 UPDATE {s}.worker_jobs_open SET confirm_at = now() + interval '10 seconds'
 WHERE id IN (SELECT id FROM {s}.worker_jobs_open WHERE confirm_at <= now() ORDER BY confirm_at LIMIT %(limit)s
@@ -94,6 +120,8 @@ class KnownRun:
     missing_since: datetime | None
     #: It should not run (any more): cancel it there until that is confirmed.
     unwanted: bool
+    #: Of a second run of an open job: the job's own run, while nothing was heard of that one.
+    unheard_of: str | None
     #: Its job is open and this is the run it is bound to.
     is_current: bool
     job_status: str | None
@@ -135,6 +163,7 @@ async def page(
             created_at=row["created_at"],
             missing_since=row["missing_since"],
             unwanted=bool(row["unwanted"]),
+            unheard_of=row["unheard_of"],
             is_current=row["job_epoch"] == row["epoch"] and row["job_run_id"] == row["run_id"],
             job_status=row["job_status"],
             job_updated_at=row["job_updated_at"],
@@ -194,6 +223,19 @@ async def missing(conn: Connection, schema: Schema, executor: str, run_id: str) 
     """Record that a retrieve did not find the run; True when it has been missing for 10 minutes."""
     rows = await fetch(conn, schema, _MISSING, {"executor": executor, "run_id": run_id})
     return bool(rows and rows[0]["for_long"])
+
+
+async def adopt(conn: Connection, schema: Schema, lost: KnownRun, run_id: str) -> bool:
+    """Bind a job to the run that carries its tag, in place of one that nobody has seen for 10 minutes."""
+    parameters: dict[str, Any] = {
+        "job_id": lost.job_id,
+        "epoch": lost.epoch,
+        "executor": lost.executor,
+        "lost": lost.run_id,
+        "run_id": run_id,
+        "seen": lost.job_updated_at,
+    }
+    return bool(await fetch(conn, schema, _ADOPT, parameters))
 
 
 async def to_confirm(conn: Connection, schema: Schema, limit: int) -> list[Job]:

@@ -181,7 +181,7 @@ async def test_f18_runs_twice(accepted: tuple[Rig, list[UUID]]) -> None:
 
 
 async def test_f18_reports_another_id(database_url: str, rogue: Rogue) -> None:
-    """The reply names a run that nobody has: it is given up aloud, and the run that carries our tag is stopped."""
+    """The reply names a run that nobody has: after the patience of every absence the run with our tag is the job's."""
     async with on_the_wire(database_url, rogue) as rig:
         rogue.answer = http(200, b'{"id":"run_of_nobody"}', done=True)
         job = await rig.adapter.schedule_job("remote")
@@ -191,13 +191,39 @@ async def test_f18_reports_another_id(database_url: str, rogue: Rogue) -> None:
         rig.fake.start(run.id)
         await rig.webhook("RUN_STARTED", run)
         await rig.adapter.inbox.run_once()
-        await rig.adapter.reconcile()
-        assert run.status == "CANCELED"
+        assert (await rig.adapter.reconcile()).verdicts[Verdict.UNKNOWN] == 2
+        assert (run.status, (await rig.row(job.id))["remote_run_id"]) == ("EXECUTING", "run_of_nobody")
         await rig.sql("UPDATE {s}.remote_runs SET missing_since = missing_since - interval '11 minutes'")
-        assert (await rig.adapter.reconcile()).orphaned == [job.id]
+        assert (await rig.adapter.reconcile()).verdicts[Verdict.REDISPATCHED] == 1
         row = await rig.row(job.id)
-        assert (row["status"], row["error"]["message"]) == (
-            "SYSTEM_FAILURE",
-            "trigger no longer knows run run_of_nobody.",
-        )
-        assert [each.event for each in rig.fake.ledger if each.event == "start"] == ["start"]
+        assert (row["status"], row["remote_run_id"], row["epoch"]) == ("EXECUTING", run.id, 1)
+        rig.fake.complete(run.id, "done")
+        report = await rig.adapter.reconcile()
+        row = await rig.row(job.id)
+        assert (report.orphaned, row["status"], row["result"]) == ([], "COMPLETED", "done")
+        assert await rig.events(job.id) == ["duplicate_run", "adopted_run"]
+        assert [each.event for each in rig.fake.ledger] == ["start", "finish"]
+
+
+async def test_f18_reports_another_id_and_no_run_is_there(database_url: str, rogue: Rogue) -> None:
+    async with on_the_wire(database_url, rogue) as rig:
+        rogue.answer = http(200, b'{"id":"run_of_nobody"}')
+        job = await rig.adapter.schedule_job("remote")
+        await rig.dispatch(job.id)
+        await rig.adapter.reconcile()
+        await rig.sql("UPDATE {s}.remote_runs SET missing_since = missing_since - interval '11 minutes'")
+        report = await rig.adapter.reconcile()
+        assert (report.orphaned, await rig.status(job.id)) == ([job.id], "SYSTEM_FAILURE")
+
+
+async def test_a_second_run_is_stopped_though_nothing_was_heard_of_the_first(
+    accepted: tuple[Rig, list[UUID]],
+) -> None:
+    rig, (job, *_) = accepted
+    second = rig.fake.make("remote", None, {}, [epoch_tag(job, 1)])
+    rig.fake.start(second.id)
+    await rig.webhook("RUN_STARTED", second)
+    await rig.adapter.inbox.run_once()
+    assert (await rig.row(job))["last_synced_at"] is None
+    await rig.adapter.reconcile()
+    assert second.status == "CANCELED"
