@@ -18,6 +18,7 @@ from adapter.core.fence import StartClaim
 from adapter.core.handle import JobHandle
 from adapter.core.job_changes import ChangesJobs
 from adapter.core.job_verbs import LooksAfterJobs
+from adapter.core.keys import KeepsKeys
 from adapter.core.ownership import KnowsTasks
 from adapter.core.planning import JobSpec, Planned, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from adapter.sync import SyncAdapter
+    from adapter.web.auth import Authenticate
+    from adapter.web.authorization import Authorize
 
 #: More remote jobs than this in one call are left to the dispatcher.
 _AT_ONCE = 20
@@ -57,6 +60,7 @@ class Adapter(
     LooksAfterJobs,
     ControlsQueues,
     CutsOver,
+    KeepsKeys,
     KeepsSchedules,
     KnowsTasks,
     DeclaresTasks,
@@ -233,11 +237,18 @@ class Adapter(
 
     # ---- other faces -----------------------------------------------------------------------------
 
-    def asgi(self) -> Starlette:
-        """Return the HTTP face as an ASGI application, to mount or to serve."""
+    def asgi(
+        self, *, authenticate: Authenticate | None = None, authorize: Authorize | None = None
+    ) -> Starlette:
+        """Return the HTTP face as an ASGI application, to mount or to serve.
+
+        ``authenticate``: who a request without a key is from, by your application's session; see
+        `adapter.web.auth.Principal`. ``authorize``: whether a caller may do something; by default what
+        scopes allow, and to a user only what is theirs (`adapter.web.authorization.standard`).
+        """
         from adapter.web.app import create_app  # noqa: PLC0415 - the floor above, only when it is asked for
 
-        return create_app(self)
+        return create_app(self, authenticate=authenticate, authorize=authorize)
 
     @functools.cached_property
     def sync(self) -> SyncAdapter:

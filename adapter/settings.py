@@ -113,6 +113,14 @@ class Settings(BaseModel):
 
     #: Root keys of our HTTP API (``tr_dev_...``).
     api_keys: Secrets = Field(default=(), validation_alias=_from("ADAPTER_API_KEYS", "ADAPTER_API_KEY"))
+    #: Calls per minute each key may make here, half of them at once; 0: as many as it likes.
+    api_rate_per_minute: float = Field(default=0, ge=0, validation_alias=_from("ADAPTER_API_RATE_PER_MINUTE"))
+    #: The same for each public token.
+    api_token_rate_per_minute: float = Field(
+        default=0, ge=0, validation_alias=_from("ADAPTER_API_TOKEN_RATE_PER_MINUTE")
+    )
+    #: Origins whose pages may call the API from a browser; empty: all.
+    cors_origins: Names = Field(default=(), validation_alias=_from("ADAPTER_CORS_ORIGINS"))
     #: How others reach us; for the links our API hands out.
     public_url: str | None = Field(default=None, validation_alias=_from("ADAPTER_PUBLIC_URL"))
     #: Who is told when jobs start and end here, and the secret that signs it.

@@ -20,6 +20,7 @@ from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
 from adapter.core.job_changes import ChangesJobs
 from adapter.core.job_verbs import LooksAfterJobs
+from adapter.core.keys import KeepsKeys
 from adapter.core.ownership import KnowsTasks
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
@@ -285,3 +286,10 @@ class SyncAdapter:
     resume_schedule = _waiting(KeepsSchedules.resume_schedule)
     cancel_schedule = _waiting(KeepsSchedules.cancel_schedule)
     hand_over_schedule = _waiting(KeepsSchedules.hand_over_schedule)
+
+    # ---- keys ------------------------------------------------------------------------------------
+
+    create_key = _waiting(KeepsKeys.create_key)
+    list_keys = _waiting(KeepsKeys.list_keys)
+    revoke_key = _waiting(KeepsKeys.revoke_key)
+    rotate_key = _waiting(KeepsKeys.rotate_key)

@@ -50,6 +50,7 @@ BY_ERROR: dict[type[errors.AdapterError], ExitCode] = {
     errors.ChangeNotFoundError: ExitCode.NOT_FOUND,
     errors.RecallNotFoundError: ExitCode.NOT_FOUND,
     errors.RecallConflictError: ExitCode.CONFLICT,
+    errors.KeyNotFoundError: ExitCode.NOT_FOUND,
     errors.ScheduleNotFoundError: ExitCode.NOT_FOUND,
     errors.ResultTimeoutError: ExitCode.TIMEOUT,
     errors.ExecutorError: ExitCode.UNAVAILABLE,

@@ -18,6 +18,7 @@ from adapter.cli import (
     doctor,
     exits,
     jobs,
+    keys,
     queues,
     reconcile,
     serving,
@@ -126,6 +127,7 @@ app.add_typer(tasks.app, name="tasks", rich_help_panel="Look and steer")
 app.add_typer(cutover.app, name="cutover", rich_help_panel="Look and steer")
 app.add_typer(cron.app, name="cron", rich_help_panel="Look and steer")
 app.add_typer(queues.app, name="queues", rich_help_panel="Look and steer")
+app.add_typer(keys.app, name="keys", rich_help_panel="Operate")
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel="Look and steer")
 app.add_typer(db.app, name="db", rich_help_panel="Operate")
 app.command("doctor", rich_help_panel="Operate")(doctor.doctor)

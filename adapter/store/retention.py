@@ -75,6 +75,8 @@ _TRIMS: tuple[LiteralString, ...] = (
          AND NOT EXISTS (SELECT FROM {s}.bulk_action_jobs j WHERE j.bulk_action_id = b.id) LIMIT %(limit)s)""",
     """DELETE FROM {s}.forwarded_requests WHERE (day, endpoint, task) IN (SELECT day, endpoint, task FROM {s}.forwarded_requests
        WHERE day < now() - interval '90 days' LIMIT %(limit)s)""",
+    """DELETE FROM {s}.spent_tokens WHERE token IN (SELECT token FROM {s}.spent_tokens
+       WHERE expires_at < now() LIMIT %(limit)s)""",
     # The jobs of a recall go with it, a part at a time; the last part takes it along.
     """DELETE FROM {s}.recall_jobs WHERE (recall_id, job_id) IN (
        SELECT j.recall_id, j.job_id FROM {s}.recalls r JOIN {s}.recall_jobs j ON j.recall_id = r.id

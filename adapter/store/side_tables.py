@@ -352,16 +352,3 @@ def _running(metadata: MetaData) -> None:
         stamp("created_at"),
         Index("packets_created", "created_at"),
     )
-    Table(
-        "api_keys",
-        metadata,
-        required("id", Uuid, primary_key=True),
-        required("prefix", Text),
-        required("hash", LargeBinary, unique=True),
-        required("scopes", ARRAY(Text)),
-        Column("name", Text),
-        Column("user_id", Text),
-        moment("revoked_at"),
-        moment("last_used_at"),
-        stamp("created_at"),
-    )

@@ -36,6 +36,7 @@ from adapter.store.cutover_tables import tables_of_cutover
 from adapter.store.finishing_tables import finishing_tables
 from adapter.store.pass_through_tables import pass_through_tables
 from adapter.store.recall_tables import recall_tables
+from adapter.store.security_tables import security_tables
 from adapter.store.side_tables import tables_beside_jobs
 
 #: What the hot heap needs to stay small under claim and finish: vacuum by count, not by share.
@@ -108,6 +109,7 @@ def metadata_for(schema: str = "adapter") -> MetaData:
     tables_beside_jobs(metadata)
     tables_of_cutover(metadata)
     recall_tables(metadata)
+    security_tables(metadata)
     finishing_tables(metadata)
     bulk_action_tables(metadata)
     pass_through_tables(metadata)

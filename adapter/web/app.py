@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from adapter.core.keys import KnownKeys
 from adapter.web import health
-from adapter.web.auth import Keyring
+from adapter.web.asking import Asking
+from adapter.web.auth import Authenticate, Keyring
+from adapter.web.authorization import Authorize, standard
+from adapter.web.browsers import Sharing
 from adapter.web.cutover import routes as cutover
 from adapter.web.errors import HANDLERS
 from adapter.web.health import Readiness
+from adapter.web.keys import KeyRoutes
 from adapter.web.middleware import Outermost
 from adapter.web.pass_through.front import PassingThrough
 from adapter.web.pass_through.routes import PassThroughRoutes
+from adapter.web.rates import RateLimit
+from adapter.web.same_origin import host_of
 from adapter.web.trigger_api import routes as trigger_api
 from adapter.web.trigger_api.packets import MOST_PACKET_BYTES
 from adapter.web.webhooks import WebhookRoutes
@@ -23,29 +30,47 @@ if TYPE_CHECKING:
     from adapter.app import Adapter
 
 
-def create_app(adapter: Adapter, *, owns_adapter: bool = True) -> Starlette:
-    """Return the application: webhooks, health, the Trigger.dev-compatible API, cutover.
+def create_app(
+    adapter: Adapter,
+    *,
+    owns_adapter: bool = True,
+    authenticate: Authenticate | None = None,
+    authorize: Authorize | None = None,
+) -> Starlette:
+    """Return the application: webhooks, health, the Trigger.dev-compatible API, cutover, keys.
 
     With ``owns_adapter`` its lifespan opens and closes the adapter. A host that mounts the application
     opens the adapter itself and passes False: nobody runs the lifespan of a mounted application.
+    ``authenticate`` says who a request without a key is from; ``authorize`` says what callers may do.
     """
-    keyring = Keyring(adapter.settings.api_keys)
+    settings, clock = adapter.settings, adapter.clock
+    keyring = Keyring(
+        settings.api_keys,
+        find=KnownKeys(lambda: adapter.database, clock).find,
+        authenticate=authenticate,
+        authorize=authorize or standard,
+        key_rate=RateLimit(settings.api_rate_per_minute, clock),
+        token_rate=RateLimit(settings.api_token_rate_per_minute, clock),
+        hosts=frozenset(filter(None, map(host_of, (settings.public_url or "", *settings.cors_origins)))),
+    )
     routes = [
-        *health.routes(Readiness(adapter.probe, adapter.clock)),
+        *health.routes(Readiness(adapter.probe, clock)),
         *WebhookRoutes(adapter).routes,
         *trigger_api.routes(adapter, keyring),
         *cutover.routes(adapter, keyring),
         *PassThroughRoutes(adapter, keyring).routes,
+        *KeyRoutes(Asking(adapter, keyring)).routes,
     ]
     outermost = Middleware(
         Outermost,
-        clock=adapter.clock,
-        max_body_bytes=max(MOST_PACKET_BYTES, adapter.settings.max_webhook_bytes),
+        clock=clock,
+        max_body_bytes=max(MOST_PACKET_BYTES, settings.max_webhook_bytes),
+        sharing=Sharing(settings.cors_origins),
     )
     passing = Middleware(PassingThrough, adapter=adapter, keyring=keyring, routes=routes)
     app = Starlette(
         routes=routes,
-        middleware=[outermost, passing] if adapter.settings.upstream_url else [outermost],
+        middleware=[outermost, passing] if settings.upstream_url else [outermost],
         exception_handlers=HANDLERS,
         lifespan=adapter.lifespan(work=False) if owns_adapter else None,
     )

@@ -44,6 +44,8 @@ STATUS: dict[type[errors.AdapterError], int] = {
     errors.ChangeNotFoundError: 404,
     errors.RecallNotFoundError: 404,
     errors.RecallConflictError: 409,
+    errors.KeyNotFoundError: 404,
+    errors.TokenSpentError: 422,
     errors.ScheduleNotFoundError: 404,
     errors.ScheduleStateError: 409,
     errors.JobEndedError: 422,

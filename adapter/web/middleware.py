@@ -1,4 +1,4 @@
-"""The outermost layer: one log line per request, the last answer to what nobody caught."""
+"""The outermost layer: one log line per request, the headers of every answer, the last answer to what nobody caught."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 
 from adapter.web.errors import ApiError, answer
@@ -14,24 +15,33 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from adapter.domain.clock import Clock
+    from adapter.web.browsers import Sharing
 
 _log = logging.getLogger("adapter.web")
 _QUIET = frozenset({"/livez", "/readyz"})
 _LONGEST_PATH = 300
+_EXTRA = "adapter.headers"
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Return the headers that the answer to this request will have beside its own; add to them."""
+    found: dict[str, str] = scope.setdefault(_EXTRA, {})
+    return found
 
 
 class Outermost:
-    """Wraps the application.
+    """Wraps the application, and gives every answer the headers that all have.
 
     The log carries method, path, status and time: no query (it may hold a signature), no headers, no
     bodies. A declared length above ``max_body_bytes`` is refused for every route; each route counts the
     bytes it reads against its own limit.
     """
 
-    def __init__(self, app: ASGIApp, *, clock: Clock, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, clock: Clock, max_body_bytes: int, sharing: Sharing) -> None:
         self._app = app
         self._clock = clock
         self._max_body_bytes = max_body_bytes
+        self._sharing = sharing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -40,17 +50,23 @@ class Outermost:
             return
         began = self._clock.monotonic()
         status = 0
+        extra: dict[str, str] = {}
+        scope[_EXTRA] = extra
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(extra)
+                self._sharing.dress(scope, headers)
             await send(message)
 
         try:
             if self._declared(scope) > self._max_body_bytes:
                 raise ApiError(413, "Request body too large")  # noqa: TRY301 - answered like any other
-            await self._app(scope, receive, noting)
+            app = self._sharing.preflight(scope) or self._app
+            await app(scope, receive, noting)
         except ClientDisconnect:
             status = status or 499
         except Exception as error:

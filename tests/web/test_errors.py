@@ -15,6 +15,7 @@ from starlette.routing import Route
 from adapter.domain import errors
 from adapter.domain.clock import SystemClock
 from adapter.web.bodies import BadJsonError, is_text, load_json, load_object, read_body
+from adapter.web.browsers import Sharing
 from adapter.web.errors import HANDLERS, STATUS, ApiError, answer, status_of
 from adapter.web.middleware import Outermost
 
@@ -104,7 +105,7 @@ async def size(request: Request) -> Response:
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = Starlette(
         routes=[Route("/boom", boom), Route("/half", half), Route("/size", size, methods=["POST", "PUT"])],
-        middleware=[Middleware(Outermost, clock=SystemClock(), max_body_bytes=1000)],
+        middleware=[Middleware(Outermost, clock=SystemClock(), max_body_bytes=1000, sharing=Sharing())],
         exception_handlers=HANDLERS,
     )
     transport = httpx.ASGITransport(app=app)

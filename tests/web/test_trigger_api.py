@@ -250,25 +250,6 @@ async def test_a_token_triggers_only_what_it_says(adapter: Adapter, client: http
     )
 
 
-async def test_a_single_use_token_makes_one_run(adapter: Adapter, client: httpx.AsyncClient) -> None:
-    now = int(adapter.clock.now().timestamp())
-    claims = {
-        "pub": True,
-        "otu": True,
-        "scopes": ["trigger:tasks:echo"],
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "exp": now + 900,
-    }
-    token: str = _jwt.encode(claims, KEY.encode() + b"\0", algorithm="HS256")
-    headers = {"authorization": f"Bearer {token}"}
-    replies = [
-        await client.post("/api/v1/tasks/echo/trigger", json={"payload": 1}, headers=headers)
-        for _ in range(2)
-    ]
-    assert replies[0].json()["id"] == replies[1].json()["id"]
-
-
 # ---- large payloads ---------------------------------------------------------------------------------
 
 

@@ -27,6 +27,8 @@
     │   ├── FinalizationError          not_finalized
     │   ├── ExecutorFinalizedError     executor_finalized
     │   ├── ChangeNotFoundError        change_not_found
+    │   ├── KeyNotFoundError           key_not_found
+    │   ├── TokenSpentError            token_spent
     │   ├── ScheduleNotFoundError      schedule_not_found
     │   └── ScheduleStateError         schedule_state
     ├── JobEndedError                  job_ended            raised by ``job.result()``
@@ -105,6 +107,7 @@ from adapter.domain.errors.requests import (
     InvalidPayloadError,
     JobNotFoundError,
     JobStateError,
+    KeyNotFoundError,
     MetadataTooLargeError,
     RecallConflictError,
     RecallNotFoundError,
@@ -113,6 +116,7 @@ from adapter.domain.errors.requests import (
     ScheduleNotFoundError,
     ScheduleStateError,
     TaskDisabledError,
+    TokenSpentError,
     TooManyTagsError,
     UnknownTaskError,
 )
@@ -148,6 +152,7 @@ __all__ = [
     "JobInterruptedError",
     "JobNotFoundError",
     "JobStateError",
+    "KeyNotFoundError",
     "MalformedEventError",
     "MetadataTooLargeError",
     "NotOpenError",
@@ -169,6 +174,7 @@ __all__ = [
     "TaskDefinitionError",
     "TaskDisabledError",
     "ThrottledError",
+    "TokenSpentError",
     "TooManyTagsError",
     "UnknownExecutorError",
     "UnknownOutcomeError",

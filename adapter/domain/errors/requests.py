@@ -219,3 +219,23 @@ class ExecutorFinalizedError(RequestError):
             f"{executor!r} was left for good by {whose}, so no flag can send jobs there. "
             f"If that was too early: `adapter cutover reopen {executor}{option} --reason …`."
         )
+
+
+class KeyNotFoundError(RequestError):
+    """There is no key of that id, or it is revoked already."""
+
+    code = "key_not_found"
+
+    def __init__(self, key_id: object) -> None:
+        super().__init__(
+            f"There is no key {key_id}, or it is revoked. `adapter keys list` shows those there are."
+        )
+
+
+class TokenSpentError(RequestError):
+    """A public token that is good for one call has been used by another one."""
+
+    code = "token_spent"
+
+    def __init__(self, for_what: str) -> None:
+        super().__init__(f"Cannot trigger {for_what} with a one-time use token as it has already been used.")

@@ -11,7 +11,8 @@ from starlette.routing import Route
 from adapter.domain.durations import parse_duration
 from adapter.domain.parity import AT_LEAST, MARGIN
 from adapter.domain.shadow import MOST_OPEN
-from adapter.web.cutover.context import PREFIX, Body, answer
+from adapter.web.asking import Body, answer
+from adapter.web.cutover.context import PREFIX
 from adapter.web.cutover.steering import ChangeBody, changed, said
 from adapter.web.errors import ApiError
 

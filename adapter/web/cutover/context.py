@@ -2,105 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import to_jsonable_python
-from starlette.responses import JSONResponse
-
-from adapter.domain.errors import UnknownExecutorError
-from adapter.web.bodies import BadJsonError, is_text, load_object, read_body
-from adapter.web.errors import ApiError
+from adapter.web.asking import Asking
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
-
     from starlette.requests import Request
 
-    from adapter.app import Adapter
-    from adapter.web.auth import Keyring, Principal
+    from adapter.web.auth import Principal
 
 #: Where these routes are.
 PREFIX = "/api/admin/cutover"
 #: How changes made here are told from others in the audit.
 SOURCE = "http"
 _RESOURCE = ("cutover", None)
-_MOST_BODY_BYTES = 256 * 1024
 
 
-class Body(BaseModel):
-    """A request's body: what it does not name is refused. Who asks is never in it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_Body = TypeVar("_Body", bound=Body)
-
-
-@dataclass(frozen=True, slots=True)
-class CutoverContext:
-    """Shared by the route groups of one application."""
-
-    adapter: Adapter
-    keyring: Keyring
+class CutoverContext(Asking):
+    """Shared by the route groups of a cutover."""
 
     async def reader(self, request: Request) -> Principal:
         """Return who asks, by a root key or a token that may ``read:cutover``; 401 or 403 otherwise."""
-        return await self._caller(request, "read")
+        return await self._allowed(request, "read")
 
     async def changer(self, request: Request) -> Principal:
         """Return who changes, by a root key or a token that may ``admin:cutover``; 401 or 403 otherwise."""
-        return await self._caller(request, "admin")
+        return await self._allowed(request, "admin")
 
-    async def _caller(self, request: Request, action: str) -> Principal:
-        principal = await self.keyring.authenticate(request, self.adapter.clock.now())
+    async def _allowed(self, request: Request, action: str) -> Principal:
+        principal = await self.caller(request)
         principal.require(action, _RESOURCE)
         return principal
-
-    async def body(self, request: Request, model: type[_Body]) -> _Body:
-        """Return the body.
-
-        Raises:
-            ApiError: 400, naming the paths and what is wrong there, never the values.
-            BodyTooLargeError: 413.
-        """
-        raw = await read_body(request, _MOST_BODY_BYTES)
-        try:
-            return _validated(model, load_object(raw), "body")
-        except BadJsonError as error:
-            raise ApiError(400, f"The body is no JSON object: {error}.", code="invalid_body") from None
-
-    def query(self, request: Request, model: type[_Body]) -> _Body:
-        """Return the query; errors as for `body`."""
-        given = dict(request.query_params)
-        if not all(map(is_text, given.values())):
-            raise ApiError(400, "The query holds what cannot be stored.", code="invalid_query")
-        return _validated(model, given, "query")
-
-    @contextmanager
-    def asking(self) -> Generator[None]:
-        """Answer 400 where an executor that nobody knows is the call's fault, not the configuration's."""
-        try:
-            yield
-        except UnknownExecutorError as error:
-            raise ApiError(400, str(error), code=error.code) from None
-
-
-def answer(value: Any, headers: Mapping[str, str] | None = None, *, status: int = 200) -> JSONResponse:
-    """Return what a verb returned, as JSON."""
-    return JSONResponse(to_jsonable_python(value), status, headers=headers)
-
-
-def _validated(model: type[_Body], value: Any, where: str) -> _Body:
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        problems = [
-            {"path": ".".join(map(str, each["loc"])), "problem": each["msg"]} for each in error.errors()
-        ]
-        said = "; ".join(f"{each['path'] or where}: {each['problem']}" for each in problems)
-        raise ApiError(
-            400, f"The {where} is not valid: {said[:1000]}", code=f"invalid_{where}", problems=problems
-        ) from None

@@ -10,7 +10,8 @@ from starlette.routing import Route
 
 from adapter.core.cutover.draining import QUIET
 from adapter.domain.routing import EVERY_TASK
-from adapter.web.cutover.context import PREFIX, SOURCE, Body, answer
+from adapter.web.asking import Body, answer
+from adapter.web.cutover.context import PREFIX, SOURCE
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapter.domain.identity import job_id_of
-from adapter.web.cutover.context import PREFIX, Body, answer
+from adapter.web.asking import Body, answer
+from adapter.web.cutover.context import PREFIX
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:

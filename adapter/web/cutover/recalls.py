@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapter.domain.errors import RecallNotFoundError
-from adapter.web.cutover.context import PREFIX, Body, answer
+from adapter.web.asking import Body, answer
+from adapter.web.cutover.context import PREFIX
 
 if TYPE_CHECKING:
     from starlette.requests import Request

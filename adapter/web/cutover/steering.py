@@ -8,7 +8,8 @@ from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from adapter.web.cutover.context import PREFIX, SOURCE, Body, answer
+from adapter.web.asking import Body, answer
+from adapter.web.cutover.context import PREFIX, SOURCE
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:

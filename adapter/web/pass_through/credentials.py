@@ -40,9 +40,12 @@ async def upstream_credentials(passing: PassThrough, principal: Principal, shown
     Raises:
         ExecutorError: upstream does not say what it calls the environment.
     """
-    theirs = passing.key_for(shown if principal.is_root else principal.key)
+    theirs = passing.key_for(principal.key)
     if theirs is None or principal.is_root:
         return theirs
+    if principal.ends_at is None:
+        # No token but a key with limits, or a session: nothing there is limited in the same way.
+        return None
     claims: dict[str, Any] = _jwt.decode(shown, options={"verify_signature": False}, audience=AUDIENCE)
     if claims.get("sub") != environment_id(principal.key) and theirs == principal.key:
         # Both sides have this key, and the token is upstream's own.

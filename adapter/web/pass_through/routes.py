@@ -8,7 +8,8 @@ from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from adapter.web.cutover.context import Body, CutoverContext, answer
+from adapter.web.asking import Body, answer
+from adapter.web.cutover.context import CutoverContext
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from uuid_utils.compat import uuid7
+
+from adapter.core.single_use import spending
 from adapter.domain.errors import BodyTooLargeError
 from adapter.web.bodies import BadJsonError, load_object, read_body
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from uuid import UUID
 
     from starlette.requests import Request
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Upstream's limit for a trigger.
 MOST_BODY_BYTES = 3 * 1024 * 1024
+_LAST_SECOND = 2**33
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +37,38 @@ class ApiContext:
     keyring: Keyring
 
     async def caller(self, request: Request) -> Principal:
-        """Return who calls, by a root key or a public token; 401 otherwise."""
-        return await self.keyring.authenticate(request, self.adapter.clock.now())
+        """Return who calls, by a key or a public token; 401 otherwise."""
+        return self._signs(await self.keyring.authenticate(request, self.adapter.clock.now()))
 
     async def root(self, request: Request) -> Principal:
-        """Return who calls, by a root key; 401 or 403 otherwise."""
-        return await self.keyring.require_root(request, self.adapter.clock.now())
+        """Return who calls, by a key that may do everything; 401 or 403 otherwise."""
+        return self._signs(await self.keyring.require_root(request, self.adapter.clock.now()))
+
+    @staticmethod
+    def _signs(principal: Principal) -> Principal:
+        """Turn away callers for whom no token can be signed: half of these routes answer with one."""
+        if not principal.key:
+            raise ApiError(401, "Invalid API key")
+        return principal
+
+    @asynccontextmanager
+    async def spending(self, request: Request, principal: Principal, for_what: str) -> AsyncGenerator[None]:
+        """Use a single-use token up for the block; for any other caller this is nothing.
+
+        Retries of one call, which carry the same ``x-trigger-request-idempotency-key``, are one use.
+
+        Raises:
+            TokenSpentError: 422; another call has used it.
+        """
+        if principal.once is None:
+            yield
+            return
+        call = request.headers.get("x-trigger-request-idempotency-key") or str(uuid7())
+        # Whoever signs may write any number.
+        ends = datetime.fromtimestamp(min(principal.ends_at or 0, _LAST_SECOND), UTC)
+        token = bytes.fromhex(principal.once)
+        async with spending(self.adapter.database, token, call, ends, for_what=for_what):
+            yield
 
     async def read(self, request: Request, limit: int = MOST_BODY_BYTES) -> bytes:
         """Return the raw body; 413 above ``limit``. Upstream also refuses a missing length; we count."""

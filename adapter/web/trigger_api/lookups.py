@@ -1,4 +1,4 @@
-"""Small routes the SDK asks before it does something else (Trigger.dev's API contract, 9 and 12)."""
+"""Small routes the SDK asks before it does something else (Trigger.dev's API contract, 9)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from zoneinfo import available_timezones
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from adapter.web.auth import environment_id
-
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -17,23 +15,15 @@ if TYPE_CHECKING:
 
 
 class LookupRoutes:
-    """Claims for tokens, and time zones."""
+    """Time zones."""
 
-    def __init__(self, context: ApiContext) -> None:
-        self._context = context
+    def __init__(self, _context: ApiContext) -> None:
+        """Like every group; these ask nobody."""
 
     @property
     def routes(self) -> list[Route]:
         """The routes."""
-        return [
-            Route("/api/v1/auth/jwt/claims", self.claims, methods=["POST"]),
-            Route("/api/v1/timezones", self.timezones),
-        ]
-
-    async def claims(self, request: Request) -> Response:
-        """Answer what the SDK puts into the tokens it signs itself."""
-        principal = await self._context.root(request)
-        return JSONResponse({"sub": environment_id(principal.key), "pub": True})
+        return [Route("/api/v1/timezones", self.timezones)]
 
     async def timezones(self, request: Request) -> Response:
         """Answer the zones' names, UTC first. Nobody has to say who they are."""

@@ -10,6 +10,7 @@ from adapter.web.trigger_api.packets import PacketRoutes
 from adapter.web.trigger_api.runs import RunRoutes
 from adapter.web.trigger_api.schedules import ScheduleRoutes
 from adapter.web.trigger_api.tasks import TaskRoutes
+from adapter.web.trigger_api.tokens import TokenRoutes
 
 if TYPE_CHECKING:
     from starlette.routing import Route
@@ -25,6 +26,7 @@ def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
         TaskRoutes,
         RunRoutes,
         PacketRoutes,
+        TokenRoutes,
         LookupRoutes,
         ScheduleRoutes,
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from adapter.domain.job import Job
     from adapter.web.auth import Principal
+    from adapter.web.authorization import Resource
     from adapter.web.trigger_api.context import ApiContext
 
 _SMALL_BODY_BYTES = 64 * 1024
@@ -103,19 +104,27 @@ class RunRoutes:
     async def _writable(self, request: Request) -> tuple[Job, Principal]:
         principal = await self._context.caller(request)
         run_id: str = request.path_params["run"]
-        principal.require("write", ("runs", run_id))
         job = await self._context.job(job_id_of(run_id))
+        principal.require("write", ("runs", run_id), *_owner(job))
         if job is None:
             raise ApiError(404, "Resource not found")
         return job, principal
 
 
-def _resources(job: Job | None) -> list[tuple[str, str | None]]:
+def _resources(job: Job | None) -> list[Resource]:
     """Name all by which a token may be let read a run, beside the run itself."""
     if job is None:
         return []
-    found: list[tuple[str, str | None]] = [("tasks", job.type), *(("tags", tag) for tag in job.tags)]
+    found: list[Resource] = [
+        ("users", job.user_id),
+        ("tasks", job.type),
+        *(("tags", tag) for tag in job.tags),
+    ]
     return [*found, ("batch", public_id(BATCH, job.batch_id))] if job.batch_id else found
+
+
+def _owner(job: Job | None) -> list[Resource]:
+    return [] if job is None else [("users", job.user_id)]
 
 
 def _require_list(principal: Principal, query: RunQuery) -> None:

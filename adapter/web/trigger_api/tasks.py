@@ -51,13 +51,17 @@ class TaskRoutes:
         raw = await context.read(request)
         task = task_id(request.path_params["task"])
         body = validated(TriggerBody, with_headers(json_object(raw), request))
-        principal.require("trigger", ("tasks", task))
+        principal.require("trigger", ("tasks", task), *principal.own)
         call = body.options.as_call(adapter.clock.now())
         traced(call, request)
         data = await payload_value(adapter, body.payload, body.options.payload_type)
         options = ScheduleOptions(request_key=request_key(request, principal), **call)
+        if principal.is_bound:
+            options["user_id"] = principal.user_id
         parent = await parent_of(context, body.options.parent_run_id)
-        (handle,) = await adapter.schedule_specs([JobSpec(task, data, options, parent, undeclared=True)])
+        spec = JobSpec(task, data, options, parent, undeclared=True)
+        async with context.spending(request, principal, task):
+            (handle,) = await adapter.schedule_specs([spec])
         run_id = run_id_of(handle.job.id)
         token = make_public_token(principal.key, [f"read:runs:{run_id}"], TOKEN_LIFE, now=adapter.clock.now())
         return JSONResponse(
