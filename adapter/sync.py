@@ -221,6 +221,8 @@ class SyncAdapter:
 
     # ---- queues ----------------------------------------------------------------------------------
 
+    page_queues = _waiting(ControlsQueues.page_queues)
+    find_queue = _waiting(ControlsQueues.find_queue)
     list_queues = _waiting(ControlsQueues.list_queues)
     pause_queue = _waiting(ControlsQueues.pause_queue)
     resume_queue = _waiting(ControlsQueues.resume_queue)

@@ -11,6 +11,7 @@ _RUN_PREFIX = "run_"
 SCHEDULE_PREFIX = "sched_"
 _RUN_LENGTH = 26
 _TOMBSTONE = "tombstone:"
+_QUEUE_LENGTH = 21
 
 
 def child_id(parent_id: UUID, name: str) -> UUID:
@@ -69,11 +70,20 @@ def is_own_tag(tag: str) -> bool:
 
 def run_id_of(job_id: UUID) -> str:
     """Return the ``run_…`` id under which our own Trigger.dev-compatible API shows a job."""
-    number, digits = job_id.int, ""
-    for _ in range(_RUN_LENGTH):
+    return _RUN_PREFIX + _digits(job_id.int, _RUN_LENGTH)
+
+
+def _digits(number: int, length: int) -> str:
+    digits = ""
+    for _ in range(length):
         number, place = divmod(number, len(_ALPHABET))
         digits = _ALPHABET[place] + digits
-    return _RUN_PREFIX + digits
+    return digits
+
+
+def queue_id_of(name: str) -> str:
+    """Return the ``queue_…`` id of a queue: of its name alone, so it is the same everywhere and for ever."""
+    return "queue_" + _digits(int.from_bytes(sha256(name.encode()).digest()), _QUEUE_LENGTH)
 
 
 def public_id(prefix: str, id_: UUID) -> str:

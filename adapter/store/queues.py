@@ -11,18 +11,34 @@ from psycopg.types.json import Jsonb
 
 from adapter.domain.limits import Limits, Rate, stored
 from adapter.store.database import Connection, Schema, fetch
+from adapter.store.steps import Row
 
-_LIST: LiteralString = """
-SELECT q.name, q.limits, q.declared, q.overrides, q.paused_at, c.reason, c.actor,
-  count(o.id) FILTER (WHERE o.status = 'QUEUED') AS waiting, count(o.id) FILTER (WHERE o.status = 'EXECUTING') AS running,
-  now() - min(o.updated_at) FILTER (WHERE o.status = 'QUEUED') AS oldest_wait
-FROM {s}.job_queues q
-LEFT JOIN {s}.worker_jobs_open o ON o.queue = q.name AND o.executor = 'local' AND o.status IN ('QUEUED', 'EXECUTING')
-LEFT JOIN LATERAL (SELECT reason, actor FROM {s}.queue_changes WHERE queue = q.name AND q.paused_at IS NOT NULL
-  AND kind = 'pause' ORDER BY id DESC LIMIT 1) AS c ON true
-WHERE %(name)s::text IS NULL OR q.name = %(name)s
-GROUP BY q.name, c.reason, c.actor ORDER BY q.name
+_READY: LiteralString = """
+  FROM {s}.worker_jobs_open o WHERE o.queue = q.name AND o.executor = 'local' AND o.status = 'QUEUED'
 """
+_SHOWN: LiteralString = """
+SELECT q.name, q.limits, q.declared, q.overrides, q.paused_at, p.reason, p.actor, r.running, w.waiting, w.oldest_wait,
+  l.at AS limits_set_at, l.actor AS limits_set_by, l.source AS limits_set_from
+FROM (SELECT * FROM {s}.job_queues
+  WHERE (%(name)s::text IS NULL OR name = %(name)s) ORDER BY name LIMIT %(limit)s OFFSET %(offset)s) AS q
+LEFT JOIN LATERAL (SELECT reason, actor FROM {s}.queue_changes WHERE queue = q.name AND q.paused_at IS NOT NULL
+  AND kind = 'pause' ORDER BY id DESC LIMIT 1) AS p ON true
+LEFT JOIN LATERAL (SELECT at, actor, source FROM {s}.queue_changes WHERE queue = q.name AND q.overrides <> '{}'
+  AND kind = 'limits' ORDER BY id DESC LIMIT 1) AS l ON true
+CROSS JOIN LATERAL (SELECT count(*) AS running FROM {s}.worker_jobs_open o
+  WHERE o.queue = q.name AND o.executor = 'local' AND o.status = 'EXECUTING') AS r
+CROSS JOIN LATERAL ("""
+_LIST: LiteralString = (
+    _SHOWN
+    + "SELECT count(*) AS waiting, now() - min(o.updated_at) AS oldest_wait"
+    + _READY
+    + ") AS w ORDER BY q.name"
+)
+#: Counts what is ready from the index alone: the age would be asked of every row.
+_PAGE: LiteralString = (
+    _SHOWN + "SELECT count(*) AS waiting, NULL::interval AS oldest_wait" + _READY + ") AS w ORDER BY q.name"
+)
+_NAMES: LiteralString = "SELECT name FROM {s}.job_queues ORDER BY name"
 
 #: limit_override is for workers of the release before, who know no other limit and none that was lifted.
 _CHANGE: LiteralString = """
@@ -50,7 +66,8 @@ FROM before, made RETURNING queue
 class QueueInfo:
     """A queue: what holds, what the registry says, what a person set over it (None: lifted), and what is in it.
 
-    ``waiting`` and ``running`` are local jobs; ``oldest_wait`` is how long the first has been ready.
+    ``waiting`` and ``running`` are local jobs; ``oldest_wait`` is how long the first has been ready, where that
+    was asked for. ``limits_set_at``, ``_by`` and ``_from``: the last word on ``overrides``, while there are any.
     """
 
     name: str
@@ -63,25 +80,47 @@ class QueueInfo:
     paused_at: datetime | None
     paused_by: str | None
     pause_reason: str | None
+    limits_set_at: datetime | None
+    limits_set_by: str | None
+    limits_set_from: str | None
 
 
 async def entries(conn: Connection, schema: Schema, name: str | None = None) -> list[QueueInfo]:
     """Return every queue, or the one of that name."""
     return [
-        QueueInfo(
-            name=row["name"],
-            waiting=row["waiting"],
-            running=row["running"],
-            oldest_wait=row["oldest_wait"],
-            limits=Limits.from_json(row["limits"]),
-            declared=Limits.from_json(row["declared"]),
-            overrides=row["overrides"],
-            paused_at=row["paused_at"],
-            paused_by=row["actor"],
-            pause_reason=row["reason"],
-        )
-        for row in await fetch(conn, schema, _LIST, {"name": name})
+        _info(row) for row in await fetch(conn, schema, _LIST, {"name": name, "limit": None, "offset": 0})
     ]
+
+
+async def page(
+    conn: Connection, schema: Schema, *, name: str | None = None, limit: int = 1, offset: int = 0
+) -> list[QueueInfo]:
+    """Return some of the queues, by name, without ``oldest_wait``."""
+    parameters = {"name": name, "limit": limit, "offset": offset}
+    return [_info(row) for row in await fetch(conn, schema, _PAGE, parameters)]
+
+
+async def names(conn: Connection, schema: Schema) -> list[str]:
+    """Return the names of all queues, in order."""
+    return [row["name"] for row in await fetch(conn, schema, _NAMES)]
+
+
+def _info(row: Row) -> QueueInfo:
+    return QueueInfo(
+        name=row["name"],
+        waiting=row["waiting"],
+        running=row["running"],
+        oldest_wait=row["oldest_wait"],
+        limits=Limits.from_json(row["limits"]),
+        declared=Limits.from_json(row["declared"]),
+        overrides=row["overrides"],
+        paused_at=row["paused_at"],
+        paused_by=row["actor"],
+        pause_reason=row["reason"],
+        limits_set_at=row["limits_set_at"],
+        limits_set_by=row["limits_set_by"],
+        limits_set_from=row["limits_set_from"],
+    )
 
 
 async def change(

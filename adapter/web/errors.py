@@ -42,6 +42,8 @@ STATUS: dict[type[errors.AdapterError], int] = {
     errors.FinalizationError: 409,
     errors.ExecutorFinalizedError: 409,
     errors.ChangeNotFoundError: 404,
+    errors.QueueNotFoundError: 404,
+    errors.TokenNotFoundError: 404,
     errors.RecallNotFoundError: 404,
     errors.RecallConflictError: 409,
     errors.KeyNotFoundError: 404,

@@ -32,6 +32,8 @@ STEPS = [
 RESOURCES = [
     "a schedule is made, made again, changed, turned and deleted",
     "a schedule that cannot be",
+    "a queue is found, paused, resumed and limited",
+    "a queue that is not there, and a limit that cannot be",
 ]
 #: What is run after one another on one server, and the steps it must take.
 SESSIONS = {"sdk_session.mjs": STEPS, "sdk_resources.mjs": RESOURCES}

@@ -11,6 +11,7 @@
     │   ├── InvalidArgumentError       invalid_argument     also a ValueError
     │   │   ├── InvalidCronError       invalid_cron
     │   │   ├── MetadataTooLargeError  metadata_too_large
+    │   │   ├── QueueNotFoundError     queue_not_found
     │   │   └── TooManyTagsError       too_many_tags
     │   ├── InvalidPayloadError        invalid_payload
     │   ├── UnknownTaskError           unknown_task
@@ -30,12 +31,14 @@
     │   ├── KeyNotFoundError           key_not_found
     │   ├── TokenSpentError            token_spent
     │   ├── ScheduleNotFoundError      schedule_not_found
-    │   └── ScheduleStateError         schedule_state
+    │   ├── ScheduleStateError         schedule_state
+    │   └── TokenNotFoundError         token_not_found
     ├── JobEndedError                  job_ended            raised by ``job.result()``
     │   ├── JobFailedError             job_failed
     │   └── JobCanceledError           job_canceled
     ├── ProcessDiedError               process_died         of a handler with isolation="process"
     ├── ResultTimeoutError             result_timeout       also a TimeoutError
+    ├── TokenTimedOutError             token_timed_out      in a handler that waits; also a TimeoutError
     ├── StoreError                     store
     │   ├── DatabaseUnavailableError   database_unavailable   worth trying again
     │   ├── SchemaError                schema
@@ -81,6 +84,7 @@ from adapter.domain.errors.endings import (
     JobFailedError,
     ProcessDiedError,
     ResultTimeoutError,
+    TokenTimedOutError,
 )
 from adapter.domain.errors.remotes import (
     BodyTooLargeError,
@@ -109,6 +113,7 @@ from adapter.domain.errors.requests import (
     JobStateError,
     KeyNotFoundError,
     MetadataTooLargeError,
+    QueueNotFoundError,
     RecallConflictError,
     RecallNotFoundError,
     ReplayMismatchError,
@@ -116,6 +121,7 @@ from adapter.domain.errors.requests import (
     ScheduleNotFoundError,
     ScheduleStateError,
     TaskDisabledError,
+    TokenNotFoundError,
     TokenSpentError,
     TooManyTagsError,
     UnknownTaskError,
@@ -158,6 +164,7 @@ __all__ = [
     "NotOpenError",
     "NotSentError",
     "ProcessDiedError",
+    "QueueNotFoundError",
     "RecallConflictError",
     "RecallNotFoundError",
     "RejectedError",
@@ -174,7 +181,9 @@ __all__ = [
     "TaskDefinitionError",
     "TaskDisabledError",
     "ThrottledError",
+    "TokenNotFoundError",
     "TokenSpentError",
+    "TokenTimedOutError",
     "TooManyTagsError",
     "UnknownExecutorError",
     "UnknownOutcomeError",

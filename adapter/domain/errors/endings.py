@@ -35,6 +35,16 @@ class JobCanceledError(JobEndedError):
     code = "job_canceled"
 
 
+class TokenTimedOutError(AdapterError, TimeoutError):
+    """The wait token that a handler waited for was not completed in time. Another try finds it so again."""
+
+    code = "token_timed_out"
+
+    def __init__(self, token_id: object) -> None:
+        super().__init__(f"Wait token {token_id} was not completed in time.")
+        self.token_id = token_id
+
+
 class ProcessDiedError(AdapterError):
     """The child process of an isolated handler died while it ran: a crash, an exit, a kill."""
 

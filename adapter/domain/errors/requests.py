@@ -178,6 +178,24 @@ class ScheduleStateError(RequestError):
         super().__init__(f"Schedule {schedule_id} cannot be changed now: {why}.")
 
 
+class QueueNotFoundError(InvalidArgumentError):
+    """There is no queue of that name: no task has it, and no job was ever in it."""
+
+    code = "queue_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no queue named {name!r}. `adapter queues list` shows those there are.")
+
+
+class TokenNotFoundError(RequestError):
+    """No wait token has that id, or it is past its retention."""
+
+    code = "token_not_found"
+
+    def __init__(self, token_id: object) -> None:
+        super().__init__(f"There is no wait token {token_id}.")
+
+
 class ChangeNotFoundError(RequestError):
     """The audit has no change of that id."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from adapter.web.trigger_api.context import ApiContext
 from adapter.web.trigger_api.lookups import LookupRoutes
 from adapter.web.trigger_api.packets import PacketRoutes
+from adapter.web.trigger_api.queues import QueueRoutes
 from adapter.web.trigger_api.runs import RunRoutes
 from adapter.web.trigger_api.schedules import ScheduleRoutes
 from adapter.web.trigger_api.tasks import TaskRoutes
@@ -29,5 +30,6 @@ def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
         TokenRoutes,
         LookupRoutes,
         ScheduleRoutes,
+        QueueRoutes,
     )
     return [route for group in groups for route in group(context).routes]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError, field_validator
 
 from adapter.core.cron.ticks import offset_of
 from adapter.domain.errors import InvalidCronError
@@ -14,6 +13,7 @@ from adapter.domain.wire import moment
 from adapter.store.schedules import DECLARED
 from adapter.web.auth import environment_id
 from adapter.web.errors import ApiError
+from adapter.web.trigger_api.resources import ResourceBody
 from adapter.web.trigger_api.wire import SCHEDULE, public_id
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ _ESCAPE = "key:"
 _KINDS = {"dev": "DEVELOPMENT", "stg": "STAGING", "prod": "PRODUCTION", "preview": "PREVIEW"}
 
 
-class ScheduleBody(BaseModel):
+class ScheduleBody(ResourceBody):
     """What a change says: all of it, since what is left out is cleared."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", strict=True)
 
     task: str = Field(max_length=_LONGEST)
     cron: str = Field(max_length=_LONGEST)

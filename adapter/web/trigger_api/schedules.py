@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,6 +18,7 @@ from adapter.domain.errors import (
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.context import json_object
 from adapter.web.trigger_api.pages import numbered_page, offset_page
+from adapter.web.trigger_api.resources import MOST_BODY_BYTES, said_by
 from adapter.web.trigger_api.schedule_wire import (
     NewScheduleBody,
     ScheduleBody,
@@ -37,14 +38,7 @@ if TYPE_CHECKING:
     from adapter.web.auth import Principal
     from adapter.web.trigger_api.context import ApiContext
 
-_MOST_BODY_BYTES = 64 * 1024
 _USUAL_PAGE = 20
-
-
-class _Said(TypedDict):
-    reason: str
-    actor: str
-    source: str
 
 
 class ScheduleRoutes:
@@ -82,7 +76,7 @@ class ScheduleRoutes:
                 external_id=body.external_id,
                 window=body.window,
                 sends_tick=True,
-                **_said(principal),
+                **said_by(principal),
             )
         return self._answer(made, principal)
 
@@ -116,7 +110,7 @@ class ScheduleRoutes:
                 tz=zone,
                 external_id=body.external_id,
                 window=body.window,
-                **_said(principal),
+                **said_by(principal),
             )
         return self._answer(changed, principal)
 
@@ -127,7 +121,7 @@ class ScheduleRoutes:
         if before.is_declared:
             raise ApiError(422, "Cannot delete a declarative schedule")
         with _refusals(before.task, before.timezone):
-            await self._context.adapter.cancel_schedule(before.id, **_said(principal))
+            await self._context.adapter.cancel_schedule(before.id, **said_by(principal))
         return JSONResponse({"id": request.path_params["schedule"]})
 
     async def activate(self, request: Request) -> Response:
@@ -135,7 +129,7 @@ class ScheduleRoutes:
         principal = await self._context.root(request)
         before = await self._found(request)
         with _refusals(before.task, before.timezone):
-            turned = await self._context.adapter.resume_schedule(before.id, **_said(principal))
+            turned = await self._context.adapter.resume_schedule(before.id, **said_by(principal))
         return self._answer(turned, principal)
 
     async def deactivate(self, request: Request) -> Response:
@@ -143,11 +137,11 @@ class ScheduleRoutes:
         principal = await self._context.root(request)
         before = await self._found(request)
         with _refusals(before.task, before.timezone):
-            turned = await self._context.adapter.pause_schedule(before.id, **_said(principal))
+            turned = await self._context.adapter.pause_schedule(before.id, **said_by(principal))
         return self._answer(turned, principal)
 
     async def _body(self, request: Request) -> object:
-        return json_object(await self._context.read(request, _MOST_BODY_BYTES))
+        return json_object(await self._context.read(request, MOST_BODY_BYTES))
 
     async def _found(self, request: Request) -> Schedule:
         schedule_id: UUID | None = own_id(SCHEDULE, request.path_params["schedule"])
@@ -158,10 +152,6 @@ class ScheduleRoutes:
 
     def _answer(self, schedule: Schedule, principal: Principal) -> Response:
         return JSONResponse(shown(schedule, self._context.adapter.clock.now(), principal.key))
-
-
-def _said(principal: Principal) -> _Said:
-    return {"reason": "asked for through the API", "actor": principal.actor, "source": "http"}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-// What the SDK keeps beside runs: schedules.
+// What the SDK keeps beside runs: schedules, queues.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { NotFoundError, schedules, UnprocessableEntityError } from "@trigger.dev/sdk";
+import { BadRequestError, NotFoundError, queues, schedules, tasks, UnprocessableEntityError } from "@trigger.dev/sdk";
 import { refused, step } from "./steps.mjs";
 
 await step("a schedule is made, made again, changed, turned and deleted", async () => {
@@ -49,6 +49,33 @@ await step("a schedule that cannot be", async () => {
   for (const call of [schedules.update, schedules.del, schedules.activate, schedules.deactivate]) {
     await refused(NotFoundError, 404, () => call("sched_nosuchscheduleatall", wanted));
   }
+});
+
+await step("a queue is found, paused, resumed and limited", async () => {
+  const queue = { type: "custom", name: `a/b c-${randomUUID()}` };
+  await tasks.trigger("echo", {}, { queue: queue.name, delay: "1h" });
+  const found = await queues.retrieve(queue);
+  assert.match(found.id, /^queue_/);
+  assert.deepEqual([found.name, found.paused, found.concurrencyLimit], [queue.name, false, null]);
+  assert.equal((await queues.retrieve(found.id)).name, queue.name);
+  assert.equal((await queues.retrieve({ type: "task", name: "ns/task with space" })).name, "default");
+  assert.equal((await queues.pause(queue)).paused, true);
+  assert.equal((await queues.resume(found.id)).paused, false);
+  const limited = await queues.overrideConcurrencyLimit(found.id, 5);
+  assert.deepEqual([limited.concurrencyLimit, limited.concurrency.override], [5, 5]);
+  assert.ok(limited.concurrency.overriddenAt instanceof Date);
+  assert.equal((await queues.resetConcurrencyLimit(queue)).concurrencyLimit, null);
+  const page = await queues.list({ page: 1, perPage: 100 });
+  assert.ok(page.data.some((each) => each.id === found.id));
+});
+
+await step("a queue that is not there, and a limit that cannot be", async () => {
+  for (const call of [queues.retrieve, queues.pause, queues.resume, queues.resetConcurrencyLimit]) {
+    const error = await refused(NotFoundError, 404, () => call("queue_nosuchqueueatallxxxxx"));
+    assert.match(error.message, /queue-not-found/);
+  }
+  await refused(BadRequestError, 400, () => queues.overrideConcurrencyLimit({ type: "custom", name: "default" }, -1));
+  await refused(UnprocessableEntityError, 422, () => queues.pause({ type: "task", name: "echo" }));
 });
 
 process.exit();
