@@ -46,6 +46,7 @@ from adapter.core.retention import Retention
 from adapter.core.scheduling import Scheduler
 from adapter.core.unrouted import Router
 from adapter.core.watch import Watch
+from adapter.core.watching.hub import Hub
 from adapter.core.worker import Worker
 from adapter.domain.clock import Clock, SystemClock
 from adapter.domain.errors import (
@@ -61,7 +62,7 @@ from adapter.store import revisions
 from adapter.store.database import Database, DatabaseConfig
 from adapter.store.insights import Insights
 from adapter.store.packets import PacketStore
-from adapter.store.wakeup import Notifier
+from adapter.store.wakeup import Listener, Notifier
 
 logger = logging.getLogger("adapter")
 
@@ -82,6 +83,7 @@ _MADE_BY_OPEN = frozenset(
         "finalizing",
         "firing",
         "hand_overs",
+        "hub",
         "inbox",
         "insights",
         "letters",
@@ -126,6 +128,7 @@ class Building(HookPoints[Any, Any], ABC):
         self._opened = 0
         self._owner = os.getpid()
         self._workers: list[Worker] = []
+        self._listener: Listener | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
@@ -226,6 +229,7 @@ class Building(HookPoints[Any, Any], ABC):
         self.firing = Firing(self._parts, self.planner, self.scheduler, self.settings.cron_timezone)
         self.hand_overs = HandOvers(self._parts, self.applier, self.budgets)
         self.watch = Watch(self.database, self.clock)
+        self.hub = Hub(self.database, self.notifier, self.clock, self._can_hear)
         self.router = Router(self._parts, self._flags, self.planner, self.scheduler)
         canaries = CanaryKeeper(self._parts, self.planner, self.scheduler)
         self.failback = Failback(self._parts, self._flags, canaries)
@@ -308,6 +312,7 @@ class Building(HookPoints[Any, Any], ABC):
         if self._opened > 0:
             return
         try:
+            await self.hub.drain()
             await self.dispatcher.drain()
             await self.notifier.drain()
             for executor in self.executors.by_name.values():
@@ -324,6 +329,9 @@ class Building(HookPoints[Any, Any], ABC):
     async def __aexit__(self, *_: object) -> None:
         """Close."""
         await self.close()
+
+    def _can_hear(self) -> bool:
+        return self._listener is not None and self._listener.is_listening
 
     @abstractmethod
     def _heard(self, topics: set[str]) -> None:

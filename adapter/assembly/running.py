@@ -44,7 +44,7 @@ class Assembly(Building):
             if sender is not None:
                 self.observers.on_started(sender.started)
                 self.observers.on_finished(sender.finished)
-            listener = Listener(self.database, self.clock, self._heard)
+            listener = self._listener = Listener(self.database, self.clock, self._heard)
             upkeep = {
                 "maintenance": self.maintenance.loop,
                 "retention": self.retention.loop,
@@ -129,7 +129,9 @@ class Assembly(Building):
         self.firing.loop.heard(topics)
         self.hand_overs.loop.heard(topics)
         self.bulk.loop.heard(topics)
+        self.notifier.heard(topics)
         self.watch.heard(topics)
+        self.hub.heard(topics)
         for worker in self._workers:
             worker.heard(topics)
 

@@ -63,6 +63,7 @@ class Applier:
         """Apply one report of run ``report.run_id``, which is (or claims to be) the run of this epoch."""
         async with self._database.connection() as conn:
             applied = await self._apply(conn, job_id, epoch, executor, report)
+        self._notifier.changed()
         if applied not in {Applied.CHANGED, Applied.CONFIRM}:
             self._observers.counts[f"report_{applied}"] += 1
         return applied

@@ -113,6 +113,7 @@ class Families:
         self._changed()
 
     def _changed(self) -> None:
+        self._notifier.changed()
         self._moved.set()
         self._on_change()
         if self._is_letting_go:

@@ -40,6 +40,7 @@ class StartFence:
                 conn, schema, job_id=job_id, epoch=epoch, run_id=run_id, attempt=attempt, rank=rank
             )
             if started is not None:
+                self._notifier.changed()
                 return StartClaim(claimed=True)
             moved = await settling.fenced(conn, schema, job_id, epoch, run_id)
             job = await jobs.get(conn, schema, job_id)

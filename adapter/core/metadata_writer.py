@@ -23,6 +23,7 @@ class MetadataWriter:
 
     def __init__(self, parts: Parts) -> None:
         self._database = parts.database
+        self._notifier = parts.notifier
         self._counts = parts.observers.counts
         self._clock = parts.clock
         self._dirty: dict[int, JobMetadata] = {}
@@ -66,6 +67,7 @@ class MetadataWriter:
         patches = [each.patch() for each in marked]
         async with self._database.connection() as conn:
             held = await write_metadata(conn, self._database.schema, [patch for patch, _ in patches])
+        self._notifier.changed()
         for each, (patch, version) in zip(marked, patches, strict=True):
             if patch.job_id not in held:
                 # Whoever has the job now is not told by us.

@@ -31,14 +31,14 @@ from adapter.store.claims import Claimed, Cursors, claim
 from adapter.store.endings import return_unknown
 from adapter.store.limited_claims import claim_limited
 from adapter.store.own_connection import OwnConnection
-from adapter.store.wakeup import CANCEL, DISPATCH, FINISHED, FLAGS, INBOX
+from adapter.store.wakeup import CANCEL, CHANGED, DISPATCH, FINISHED, FLAGS, INBOX, WATCHED
 
 logger = logging.getLogger("adapter.worker")
 
 _POLL_S = 1.0
 _QUEUES_S = 5.0
 _ADVERTISE_S = 60.0
-_NOT_QUEUES = {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX}
+_NOT_QUEUES = {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX, CHANGED, WATCHED}
 
 
 class Worker:
@@ -298,6 +298,8 @@ class Worker:
 
     def _begin(self, claimed: Sequence[Claimed]) -> None:
         self._tries.take(claimed)
+        if claimed:
+            self._notifier.changed()
         if self._is_held:
             # We lost touch while we claimed: others may take the jobs before we notice.
             self._drop_all("the worker lost its lease")

@@ -36,6 +36,12 @@ ROUTE = "!route"
 RECALL = "!recall"
 CRON = "!cron"
 BULK = "!bulk"
+#: Jobs moved on in a way that only watchers want to know; said while `WATCHED` was said not long ago.
+CHANGED = "!changed"
+WATCHED = "!watched"
+
+#: How long after `WATCHED` watchers are told of changes, in seconds; whoever watches says it more often.
+_WATCHED_S = 30.0
 
 
 class Notifier:
@@ -51,6 +57,7 @@ class Notifier:
         self._task: asyncio.Task[None] | None = None
         self._conn: Connection | None = None
         self._local: list[Callable[[set[str]], None]] = []
+        self._watched_until = float("-inf")
 
     def subscribe(self, listener: Callable[[set[str]], None]) -> None:
         """Call ``listener(topics)`` at once for what happens in this very process."""
@@ -66,6 +73,16 @@ class Notifier:
         self._topics |= fresh
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._send(), name="adapter-notify")
+
+    def changed(self) -> None:
+        """Tell watchers that jobs moved on, if there are any, in whatever process; costs nothing otherwise."""
+        if self._clock.monotonic() < self._watched_until:
+            self.poke(CHANGED)
+
+    def heard(self, topics: set[str]) -> None:
+        """Take note that somebody watches. Who knows for how long we heard nothing, when we hear everything."""
+        if topics & {WATCHED, "*"}:
+            self._watched_until = self._clock.monotonic() + _WATCHED_S
 
     async def _send(self) -> None:
         while self._topics:
