@@ -9,6 +9,7 @@ import typer
 
 from adapter.cli.exits import CommandError, ExitCode
 from adapter.cli.invocation import Invocation, actor, job_id
+from adapter.domain.documents import job_document
 from adapter.domain.job import DEAD, JobStatus
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def show(
         return found, await adapter.job_events(wanted), adapter.clock.now()
 
     found, events, now = invocation.run(read)
-    document = {"job": job_views.record(found), "events": events}
+    document = {"job": job_document(found), "events": events}
     invocation.answer(document, *job_views.job_sheet(found, events, now))
 
 

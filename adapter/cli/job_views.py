@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapter.cli import output
+from adapter.domain.documents import job_document
 from adapter.domain.identity import run_id_of
 from adapter.domain.job import Job
 from adapter.domain.waiting import WaitReason
@@ -26,16 +26,9 @@ _LONGEST_JSON = 4000
 _MOST_AWAITED = 25
 
 
-def record(job: Job) -> dict[str, Any]:
-    """Return a job as the document has it: its fields, and the id our API shows."""
-    fields = {each.name: getattr(job, each.name) for each in dataclasses.fields(job)}
-    fields.pop("deduplicated")
-    return {"id": fields.pop("id"), "run_id": run_id_of(job.id), **fields}
-
-
 def summary(job: Job) -> dict[str, Any]:
-    """Return `record` without what can be large."""
-    fields = {name: value for name, value in record(job).items() if name not in _LARGE}
+    """Return the document without what can be large."""
+    fields = {name: value for name, value in job_document(job).items() if name not in _LARGE}
     if job.error is not None:
         fields["error"] = {name: value for name, value in job.error.items() if name != "stack"}
     return fields

@@ -11,6 +11,7 @@ import typer
 from adapter.cli.cutover.explaining import explain_job
 from adapter.cli.exits import CommandError, ExitCode
 from adapter.cli.invocation import Invocation, actor, job_id, json_value, pairs
+from adapter.domain.documents import job_document
 from adapter.domain.job import JobStatus
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def show(ctx: typer.Context, job: _Id) -> None:
     invocation = Invocation.of(ctx)
     shown = invocation.run(read)
     document = {
-        "job": job_views.record(shown.job),
+        "job": job_document(shown.job),
         "waits": shown.waits,
         "children": [job_views.summary(each) for each in shown.children.jobs],
         "more_children": shown.children.next is not None,
@@ -203,7 +204,7 @@ def schedule(
         return handle.job, adapter.clock.now()
 
     job, now = invocation.run(scheduled, tasks=True)
-    document = job_views.record(job) | {"deduplicated": job.deduplicated}
+    document = job_document(job) | {"deduplicated": job.deduplicated}
     invocation.answer({"job": document}, *job_views.scheduled(job, now, with_result=wait))
 
 
@@ -214,8 +215,6 @@ def cancel(
     reason: Annotated[str, typer.Option(help="Kept with the job.")] = "canceled from the command line",
 ) -> None:
     """Cancel a job: at once, or by asking whoever has it."""
-    from adapter.cli import job_views
-
     invocation, wanted = Invocation.of(ctx), job_id(job)
     found = invocation.run(lambda adapter: adapter.cancel_job(wanted, reason=reason, actor=actor()))
     if found.status is JobStatus.CANCELED:
@@ -226,7 +225,7 @@ def cancel(
         )
     else:
         said = f"{found.id} is {found.status}; its cancel is asked for and will be confirmed"
-    invocation.answer({"job": job_views.record(found)}, said)
+    invocation.answer({"job": job_document(found)}, said)
 
 
 @app.command()
@@ -246,7 +245,7 @@ def replay(
         return handle.job, adapter.clock.now()
 
     made, now = invocation.run(replayed, tasks=True)
-    invocation.answer({"job": job_views.record(made)}, *job_views.scheduled(made, now))
+    invocation.answer({"job": job_document(made)}, *job_views.scheduled(made, now))
 
 
 @app.command()
@@ -262,8 +261,6 @@ def resolve(
     ] = False,
 ) -> None:
     """End a wait that no machine can end, on your word. Audited."""
-    from adapter.cli import job_views
-
     if not_started == lost:
         raise CommandError("Say one of --assume-not-started and --assume-lost.")
     invocation, wanted = Invocation.of(ctx), job_id(job)
@@ -272,6 +269,4 @@ def resolve(
             wanted, assume="not-started" if not_started else "lost", reason=reason, actor=actor()
         )
     )
-    invocation.answer(
-        {"job": job_views.record(found)}, f"{found.id} is {found.status} now, epoch {found.epoch}"
-    )
+    invocation.answer({"job": job_document(found)}, f"{found.id} is {found.status} now, epoch {found.epoch}")

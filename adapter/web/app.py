@@ -22,6 +22,7 @@ from adapter.web.pass_through.front import PassingThrough
 from adapter.web.pass_through.routes import PassThroughRoutes
 from adapter.web.rates import RateLimit
 from adapter.web.same_origin import host_of
+from adapter.web.stream import StreamRoutes
 from adapter.web.trigger_api import routes as trigger_api
 from adapter.web.trigger_api.packets import MOST_PACKET_BYTES
 from adapter.web.webhooks import WebhookRoutes
@@ -58,6 +59,7 @@ def create_app(
         *WebhookRoutes(adapter).routes,
         *trigger_api.routes(adapter, keyring),
         *cutover.routes(adapter, keyring),
+        *StreamRoutes(adapter, keyring).routes,
         *PassThroughRoutes(adapter, keyring).routes,
         *KeyRoutes(Asking(adapter, keyring)).routes,
     ]

@@ -121,6 +121,11 @@ class Hub:
             changes = feed.since(mark)
         return dict.fromkeys(feed.ids, True) if changes is None else changes
 
+    async def until_moved(self, feed: Feed, mark: str) -> None:
+        """Wait until the feed's states are others than ``mark`` says, or the process stops."""
+        while feed.mark == mark and not self.is_closing:
+            await feed.moved(mark)
+
     # ---- for the adapter -------------------------------------------------------------------------
 
     def heard(self, topics: set[str]) -> None:

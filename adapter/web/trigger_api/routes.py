@@ -8,6 +8,7 @@ from adapter.web.trigger_api.context import ApiContext
 from adapter.web.trigger_api.lookups import LookupRoutes
 from adapter.web.trigger_api.packets import PacketRoutes
 from adapter.web.trigger_api.queues import QueueRoutes
+from adapter.web.trigger_api.realtime import RealtimeRoutes
 from adapter.web.trigger_api.runs import RunRoutes
 from adapter.web.trigger_api.schedules import ScheduleRoutes
 from adapter.web.trigger_api.tasks import TaskRoutes
@@ -31,5 +32,6 @@ def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
         LookupRoutes,
         ScheduleRoutes,
         QueueRoutes,
+        RealtimeRoutes,
     )
     return [route for group in groups for route in group(context).routes]

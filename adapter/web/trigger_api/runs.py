@@ -52,7 +52,7 @@ class RunRoutes:
         principal = await self._context.caller(request)
         run_id: str = request.path_params["run"]
         job = await self._context.job(job_id_of(run_id))
-        principal.require("read", ("runs", run_id), *_resources(job))
+        principal.require("read", ("runs", run_id), *resources_of(job))
         if job is None:
             raise ApiError(404, "Not found")
         return JSONResponse(run_details(job))
@@ -111,7 +111,7 @@ class RunRoutes:
         return job, principal
 
 
-def _resources(job: Job | None) -> list[Resource]:
+def resources_of(job: Job | None) -> list[Resource]:
     """Name all by which a token may be let read a run, beside the run itself."""
     if job is None:
         return []
