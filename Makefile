@@ -11,7 +11,7 @@ STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py lim
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-all test-most test-patient test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
-	check-quickstart check-migrations coverage soak bench bench-setup flips lock setup setup-all setup-node setup-older setup-pgbouncer clean
+	check-quickstart check-migrations coverage soak bench bench-setup flips lock setup setup-all setup-node setup-older setup-pgbouncer setup-browser clean
 
 help:
 	@echo 'make demo         jobs that move between two executors, and a kill -9, under a minute'
@@ -33,11 +33,14 @@ help:
 
 setup: .venv/.ready
 setup-node: .venv/.node
-setup-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbouncer
+setup-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbouncer setup-browser
 setup-older: tests/peers/postgres/node_modules/.package-lock.json
 # Its tests skip without it, but not in CI.
 setup-pgbouncer:
 	@scripts/debian_package.sh pgbouncer > /dev/null || test "$$CI" != true
+
+setup-browser:
+	@scripts/debian_package.sh chromium-headless-shell > /dev/null || test "$$CI" != true
 
 .venv/.ready: requirements.lock pyproject.toml scripts/setup_venv.sh
 	scripts/setup_venv.sh

@@ -76,6 +76,14 @@ def pgbouncer() -> Path:
     return Path(str(found))
 
 
+def browser() -> Path:
+    """A Chromium that needs no screen."""
+    names = ("chromium-headless-shell", "chromium", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    require(found, "there is no Chromium: run `make setup-browser`")
+    return Path(str(found))
+
+
 async def eventually(check: Callable[[], T | Awaitable[T]], *, within: float = 5.0) -> T:
     """Return what ``check()`` returns as soon as that is true; fail when it is not in time."""
     pause = 0.01

@@ -35,6 +35,20 @@ async def fail(payload: Failure, ctx: JobContext) -> str:
     return "done in the end"
 
 
+class Steps(BaseModel):
+    """How many steps to report, one after the other."""
+
+    steps: int
+
+
+@adapter.task("in steps")
+async def in_steps(payload: Steps, ctx: JobContext) -> dict[str, int]:
+    for step in range(payload.steps):
+        ctx.progress((step + 1) / payload.steps, f"step {step + 1}")
+        await asyncio.sleep(0.7)  # noqa: TID251 - progress is written every half second
+    return {"done": payload.steps}
+
+
 @adapter.task("slow")
 async def slow(payload: JsonValue) -> None:
     """Ends when it is canceled, and never else."""
