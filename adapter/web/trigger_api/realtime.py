@@ -76,7 +76,7 @@ class RealtimeRoutes:
         async with self._hub.watch(Interest(job_id=job_id)) as feed:
             if not principal.can("read", ("runs", run_id)):
                 _, jobs = await self._hub.read(feed, feed.ids)
-                principal.require("read", *resources_of(jobs.get(job_id)))
+                principal.require("read", ("runs", run_id), *resources_of(jobs.get(job_id)))
             if not feed.ids:
                 raise ApiError(404, "Not found")
             return await self._answer(feed, ask, handle_of(run_id, ask))
