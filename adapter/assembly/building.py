@@ -16,6 +16,7 @@ from adapter.core.bulk_actions import BulkActions
 from adapter.core.canceling import Canceler
 from adapter.core.cron.firing import Firing
 from adapter.core.cron.handover import HandOvers
+from adapter.core.cron.remote_ticks import RemoteTicks
 from adapter.core.cutover.canaries import CanaryKeeper
 from adapter.core.cutover.draining import Drains
 from adapter.core.cutover.drilling import Drills
@@ -202,7 +203,8 @@ class Building(HookPoints[Any, Any], ABC):
         self.fence = StartFence(self._parts)
         reader = Reader(self._parts, self.applier, self.budgets)
         self.canceler = Canceler(self._parts, reader, self.budgets)
-        self.inbox = Inbox(self._parts, self.applier, reader)
+        ticks = RemoteTicks(self._parts, self.applier, self.budgets)
+        self.inbox = Inbox(self._parts, self.applier, reader, ticks)
         self.reconciler = Reconciler(self._parts, self.applier, reader, self.budgets)
         self.dispatcher = Dispatcher(
             self._parts,
@@ -227,7 +229,7 @@ class Building(HookPoints[Any, Any], ABC):
         self.bulk = BulkActions(self._parts, self.planner, self.scheduler, self.canceler)
         self.letters = DeadLetters(self._parts, self.planner, self.scheduler)
         self.firing = Firing(self._parts, self.planner, self.scheduler, self.settings.cron_timezone)
-        self.hand_overs = HandOvers(self._parts, self.applier, self.budgets)
+        self.hand_overs = HandOvers(self._parts, ticks)
         self.watch = Watch(self.database, self.clock)
         self.hub = Hub(self.database, self.notifier, self.clock, self._can_hear)
         self.router = Router(self._parts, self._flags, self.planner, self.scheduler)

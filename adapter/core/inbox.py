@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from adapter.core.applying import Applier
+from adapter.core.cron.remote_ticks import RemoteTicks
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
 from adapter.core.reading import Reader
@@ -28,11 +29,12 @@ PATIENCE = timedelta(minutes=15)
 class Inbox:
     """Takes webhooks in, and works them off."""
 
-    def __init__(self, parts: Parts, applier: Applier, reader: Reader) -> None:
+    def __init__(self, parts: Parts, applier: Applier, reader: Reader, ticks: RemoteTicks) -> None:
         self._database = parts.database
         self._executors = parts.executors
         self._applier = applier
         self._reader = reader
+        self._ticks = ticks
         self._notifier = parts.notifier
         self._clock = parts.clock
         #: Runs `work_once` again and again.
@@ -115,8 +117,10 @@ class Inbox:
                 await inbox.later(conn, schema, delivery.id, error=why, delay=delay)
 
     async def _owner(self, executor: str, event: RemoteEvent) -> tuple[UUID, int] | None:
+        run_id = event.report.run_id
         async with self._database.connection() as conn:
-            return await remote_runs.owner(conn, self._database.schema, executor, event.report.run_id)
+            owner = await remote_runs.owner(conn, self._database.schema, executor, run_id)
+        return owner or await self._ticks.named(executor, run_id, event.task)
 
     async def confirm_once(self, limit: int = 20) -> int:
         """Retrieve the runs whose end only a hook has told, within the read share of the rate limit."""

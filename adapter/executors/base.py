@@ -7,6 +7,7 @@ one decides what happens to the job (protocol, "Dispatch").
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
@@ -234,6 +235,7 @@ class RemoteSchedule:
 class RemoteTick:
     """A run that a schedule there has started. ``at``: its nominal time."""
 
+    schedule_id: str
     run: RemoteRun
     at: datetime
     payload: Any = None
@@ -265,8 +267,12 @@ class RemoteClock(Protocol):
         """Remove a schedule; that it is not there is no error."""
         ...
 
-    async def ticks(self, schedule_id: str, since: datetime) -> list[RemoteTick]:
-        """Return the runs it has started since, oldest first. What is not among them may be there (lag)."""
+    def ticks(self, schedule_id: str, since: datetime) -> AsyncIterator[RemoteTick]:
+        """Iterate over all runs it has started since, oldest first. What is not among them may be there (lag)."""
+        ...
+
+    async def tick(self, run_id: str) -> RemoteTick | None:
+        """Return a run as the tick it is; None when it is gone, or no schedule has started it."""
         ...
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -18,7 +20,7 @@ from adapter.executors.trigger_runs import read_run
 
 _BASE = "/api/v1/schedules"
 _PAGE = 100
-#: A schedule that fires more often than this many times between two looks is looked at in parts.
+#: So many pages of schedules are looked through for one.
 _MOST_PAGES = 20
 _WINDOW = re.compile(r"(\d+)([mh])")
 
@@ -117,31 +119,34 @@ class TriggerSchedules:
         path = f"{_BASE}/{path_segment(schedule_id)}"
         await self._http.request("DELETE", path, retry=True, needs_json=False, missing_ok=True)
 
-    async def ticks(self, schedule_id: str, since: datetime) -> list[RemoteTick]:
-        """Return the runs it has started since, oldest first, each with its nominal time."""
+    async def ticks(self, schedule_id: str, since: datetime) -> AsyncIterator[RemoteTick]:
+        """Iterate over all runs it has started since, oldest first, each with its nominal time."""
         query = {
             "filter[schedule]": schedule_id,
             "filter[createdAt][from]": str(int(since.timestamp() * 1000)),
             "page[size]": str(_PAGE),
         }
-        ids: list[str] = []
-        for _ in range(_MOST_PAGES):
+        # Newest first, and more come in front while pages are turned: a run may show twice.
+        ids: dict[str, None] = {}
+        while True:
             page: Any = (await self._http.request("GET", "/api/v1/runs", params=query, retry=True)).value
             runs = cast("list[dict[str, Any]]", page.get("data") or [])
-            ids += [str(run["id"]) for run in runs]
+            ids |= dict.fromkeys(str(run["id"]) for run in runs)
             following: Any = cast("dict[str, Any]", page.get("pagination") or {}).get("next")
             if not runs or not isinstance(following, str):
                 break
             query["page[after]"] = following
-        found = [await self._tick(run_id) for run_id in ids]
-        return sorted((each for each in found if each is not None), key=lambda each: each.at)
+        for run_id in reversed(ids):
+            found = await self.tick(run_id)
+            if found is not None:
+                yield replace(found, schedule_id=schedule_id)
 
     async def _of(self, method: str, schedule_id: str, verb: str = "") -> RemoteSchedule | None:
         path = f"{_BASE}/{path_segment(schedule_id)}{verb}"
         reply = await self._http.request(method, path, retry=True, missing_ok=True)
         return None if reply.status == 404 else _read(reply.value)
 
-    async def _tick(self, run_id: str) -> RemoteTick | None:
+    async def tick(self, run_id: str) -> RemoteTick | None:
         """Retrieve a run, whose payload says for when it was meant; None when it is gone or says nothing."""
         path = f"/api/v3/runs/{path_segment(run_id)}"
         reply = await self._http.request("GET", path, retry=True, missing_ok=True)
@@ -151,17 +156,17 @@ class TriggerSchedules:
         payload = body.get("payload")
         if isinstance(payload, str) and body.get("payloadType") not in {None, "application/json"}:
             payload = decode_packet(payload, body["payloadType"])
-        at = _nominal(payload)
+        said = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
+        at = _nominal(said)
+        if at is None:
+            return None
         run = read_run(body)
-        return (
-            None
-            if at is None
-            else RemoteTick(run=run.as_run(complete=True, output=run.output), at=at, payload=payload)
-        )
+        seen = run.as_run(complete=True, output=run.output)
+        return RemoteTick(schedule_id=str(said.get("scheduleId")), run=seen, at=at, payload=said)
 
 
-def _nominal(payload: Any) -> datetime | None:
-    text = cast("dict[str, Any]", payload).get("timestamp") if isinstance(payload, dict) else None
+def _nominal(payload: Mapping[str, Any]) -> datetime | None:
+    text = payload.get("timestamp")
     try:
         at = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:

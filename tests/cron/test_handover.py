@@ -3,12 +3,15 @@
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import pytest
 
 from adapter import Adapter
-from adapter.domain.errors import ScheduleStateError, UnsupportedError
+from adapter.domain.errors import ScheduleStateError, UnknownOutcomeError, UnsupportedError
+from adapter.executors import trigger_schedules
+from adapter.executors.trigger_schedules import TriggerSchedules
 from adapter.store import hand_overs
 from adapter.store.schedules import Schedule
 from tests.fakes.trigger_engine import FakeRun
@@ -207,6 +210,102 @@ async def test_one_that_died_until_after_the_cut_takes_back_and_nothing_is_fired
     assert await ticks(rig, made.id) == [begun.handover_cut]
     [job] = (await rig.adapter.list_jobs()).jobs
     assert job.remote_run_id == run.id
+
+
+async def test_a_list_that_lags_hides_the_last_tick_and_it_is_not_fired_here_as_well(rig: Rig) -> None:
+    made = await there(rig, await a_schedule(rig, missed="all"))
+    [remote] = rig.fake.schedules.values()
+    rig.adapter.hand_overs._lag = timedelta(seconds=30)
+    rig.fake.lag = timedelta(seconds=45)
+    await rig.adapter.hand_over_schedule(made.id, to="local", reason="home")
+    # The process was away until the cut had passed: the remote has fired it this second.
+    cut = await rig.value("SELECT date_trunc('minute', now())")
+    await rig.sql("UPDATE {s}.job_schedules SET handover_cut = %(at)s, cron = '* * * * *'", at=cut)
+    run = fires(rig, remote.id, cut)
+    await rig.adapter.hand_overs.run_once()
+    left = await rig.value("SELECT (extra ->> 'handover_until')::timestamptz - now() FROM {s}.job_schedules")
+    assert timedelta(minutes=4) < left <= timedelta(minutes=5)
+    # Half a minute later it does not show yet, and nothing is decided; then it does.
+    rig.fake.advance(30)
+    await steps(rig)
+    assert (await rig.adapter.get_schedule(made.id)).handover_state == "waiting"
+    rig.fake.advance(270)
+    await rig.sql("UPDATE {s}.job_schedules SET extra = extra - 'handover_until'")
+    await steps(rig)
+    await rig.adapter.firing.run_once()
+    [job] = (await rig.adapter.list_jobs()).jobs
+    assert (job.remote_run_id, await ticks(rig, made.id)) == (run.id, [cut])
+
+
+async def test_where_the_last_tick_lies_before_the_cut_half_a_minute_is_enough(rig: Rig) -> None:
+    made = await there(rig, await a_schedule(rig))
+    rig.adapter.hand_overs._lag = timedelta(seconds=30)
+    await rig.adapter.hand_over_schedule(made.id, to="local", reason="home")
+    await rig.adapter.hand_overs.run_once()
+    left = await rig.value("SELECT (extra ->> 'handover_until')::timestamptz - now() FROM {s}.job_schedules")
+    assert timedelta(seconds=20) < left <= timedelta(seconds=30)
+
+
+async def test_however_many_ticks_were_fired_there_all_are_adopted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trigger_schedules, "_PAGE", 2)
+    begun = await a_schedule(rig)
+    made = await there(rig, begun)
+    [remote] = rig.fake.schedules.values()
+    assert begun.next_at is not None
+    times = [begun.next_at + timedelta(minutes=each) for each in range(1, 44)]
+    for at in times:
+        fires(rig, remote.id, at)
+    await rig.adapter.hand_overs.run_once()
+    assert await ticks(rig, made.id) == times
+
+
+async def test_what_is_read_before_a_look_breaks_off_is_kept(rig: Rig) -> None:
+    begun = await a_schedule(rig)
+    made = await there(rig, begun)
+    [remote] = rig.fake.schedules.values()
+    assert begun.next_at is not None
+    times = [begun.next_at + timedelta(minutes=each) for each in range(1, 4)]
+    runs = [fires(rig, remote.id, at) for at in times]
+    tick = TriggerSchedules.tick
+
+    async def breaking(clock: TriggerSchedules, run_id: str) -> Any:
+        if run_id == runs[2].id:
+            raise UnknownOutcomeError("away")
+        return await tick(clock, run_id)
+
+    with mock.patch.object(TriggerSchedules, "tick", breaking):
+        await rig.adapter.hand_overs.run_once()
+    assert await ticks(rig, made.id) == times[:2]
+    await rig.adapter.hand_overs.run_once()
+    assert await ticks(rig, made.id) == times
+
+
+async def test_a_webhook_that_names_a_tick_adopts_it_at_once(rig: Rig) -> None:
+    begun = await a_schedule(rig)
+    made = await there(rig, begun)
+    [remote] = rig.fake.schedules.values()
+    at = begun.next_at
+    assert at is not None
+    run = fires(rig, remote.id, at)
+    rig.fake.start(run.id)
+    stray = rig.fake.make("report-there", {"timestamp": "never"}, {}, [])
+    other = rig.fake.make("another", None, {}, [])
+    for each in (run, stray, other):
+        await rig.webhook("RUN_STARTED", each)
+    calls = len(rig.fake.requests)
+    await rig.adapter.inbox.run_once()
+    [job] = (await rig.adapter.list_jobs()).jobs
+    assert (job.remote_run_id, job.schedule_id, job.status) == (run.id, made.id, "EXECUTING")
+    assert await ticks(rig, made.id) == [at]
+    assert len(rig.fake.requests) - calls == 2, "a run of a task without a schedule there is not looked at"
+    rig.fake.complete(run.id, {"ok": 1})
+    await rig.webhook("RUN_COMPLETED", run, attempt=1)
+    await rig.adapter.inbox.work_once()
+    assert (await rig.row(job.id))["result"] == {"ok": 1}
+    await rig.adapter.hand_overs.run_once()
+    assert len((await rig.adapter.list_jobs()).jobs) == 1
 
 
 async def test_what_the_remote_refuses_goes_on_here(rig: Rig) -> None:

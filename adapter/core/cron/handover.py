@@ -14,20 +14,18 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from adapter.core.applying import Applier, report_of
-from adapter.core.budget import Budgets
+from adapter.core.cron.remote_ticks import BACK, RemoteTicks, fields_of
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
 from adapter.domain.errors import (
     AdapterError,
     DatabaseUnavailableError,
-    ExecutorError,
     RejectedError,
     ScheduleStateError,
     UnsupportedError,
 )
 from adapter.domain.job import LOCAL
-from adapter.executors.base import Executor, HasClock, RemoteClock, RemoteSchedule, RemoteTick
+from adapter.executors.base import RemoteSchedule
 from adapter.store import hand_overs, processes, schedules
 from adapter.store.remote_runs import database_now
 from adapter.store.schedules import Schedule
@@ -39,9 +37,10 @@ logger = logging.getLogger("adapter.cron")
 QUIET = timedelta(minutes=2)
 #: How long after a schedule rests there its last runs may not show in a list.
 LAG = timedelta(seconds=30)
-#: How often the ticks of schedules that others keep are looked for, and how far back.
+#: The same where it may have fired its last tick just before: then a list that lags would have us fire it too.
+LONG_LAG = timedelta(minutes=5)
+#: How often the ticks of schedules that others keep are looked for.
 _LOOK_S = 30.0
-_BACK = timedelta(hours=1)
 #: Longer than any call can last, its repetitions among it.
 _HELD, _LEASE = "schedules", timedelta(minutes=3)
 #: HTTP statuses that speak of our key or address, not of the schedule.
@@ -53,13 +52,11 @@ CREATING, ACTIVATING, DEACTIVATING, WAITING = "creating", "activating", "deactiv
 class HandOvers:
     """Hands clocks over, and adopts what other clocks have fired. Any number of processes may run it."""
 
-    def __init__(self, parts: Parts, applier: Applier, budgets: Budgets, *, lag: timedelta = LAG) -> None:
+    def __init__(self, parts: Parts, ticks: RemoteTicks, *, lag: timedelta = LAG) -> None:
         self._database = parts.database
         self._registry = parts.registry
-        self._executors = parts.executors
         self._notifier = parts.notifier
-        self._applier = applier
-        self._budgets = budgets
+        self._ticks = ticks
         self._clock = parts.clock
         self._lag = lag
         self._holder = UUID(str(uuid7()))
@@ -85,7 +82,7 @@ class HandOvers:
                 schedule.id, f"it has a window ({schedule.window}): take that away first"
             )
         other = schedule.owner if to == LOCAL else to
-        self._clock_of(other)
+        self._ticks.clock_of(other)
         if to != LOCAL:
             self._remote_name(schedule, to)
         async with self._database.connection() as conn:
@@ -125,7 +122,7 @@ class HandOvers:
             ):
                 return 0
         try:
-            return await self._go_on_all(moving) + await self._adopt_all(kept)
+            return await self._go_on_all(moving) + await self._ticks.adopt_all(kept)
         finally:
             async with self._database.connection() as conn:
                 await processes.release_lease(conn, schema, _HELD, self._holder, done=True)
@@ -139,7 +136,7 @@ class HandOvers:
                 raise
             except AdapterError as error:
                 # A remote that does not answer, or a process that knows neither it nor the task.
-                logger.warning("the hand-over of %s has to wait: %s", each.task, error, extra=_fields(each))
+                logger.warning("the hand-over of %s has to wait: %s", each.task, error, extra=fields_of(each))
                 await self._step(each, each.handover_state or "", wait=timedelta(seconds=5))
         return done
 
@@ -166,7 +163,7 @@ class HandOvers:
             made = await self._make(schedule, to)
             if made.task != self._remote_name(schedule, to):
                 # Trigger.dev leaves the task of a known key as it was: that one is of an earlier hand-over.
-                await self._clock_of(to).delete(made.schedule_id)
+                await self._ticks.clock_of(to).delete(made.schedule_id)
                 made = await self._make(schedule, to)
         except RejectedError as error:
             if error.status in _OUR_FAULT:
@@ -175,7 +172,7 @@ class HandOvers:
         return await self._step(schedule, ACTIVATING, remote=made.schedule_id)
 
     async def _make(self, schedule: Schedule, to: str) -> RemoteSchedule:
-        return await self._clock_of(to).create(
+        return await self._ticks.clock_of(to).create(
             task=self._remote_name(schedule, to),
             cron=schedule.cron,
             timezone=schedule.timezone,
@@ -186,18 +183,18 @@ class HandOvers:
     async def _refused(self, schedule: Schedule, error: RejectedError) -> Schedule | None:
         """Go on with our ticks, unless an earlier call has made it there after all."""
         to = str(schedule.handover_to)
-        made = await self._clock_of(to).find(self._key(schedule, to))
+        made = await self._ticks.clock_of(to).find(self._key(schedule, to))
         if made is not None:
             return await self._step(schedule, DEACTIVATING, remote=made.schedule_id)
         return await self._end(schedule, LOCAL, schedule.handover_cut, problem=f"{to} refuses it: {error}")
 
     def _key(self, schedule: Schedule, to: str) -> str:
         # Keys are one per project at Trigger.dev: without the environment a second one would move it.
-        return f"adapter:{self._executor(to).environment}:{schedule.id}"
+        return f"adapter:{self._ticks.executor(to).environment}:{schedule.id}"
 
     async def _activate(self, schedule: Schedule) -> Schedule | None:
         to, remote = str(schedule.handover_to), str(schedule.remote_schedule_id)
-        seen = await self._clock_of(to).turn(remote, active=True)
+        seen = await self._ticks.clock_of(to).turn(remote, active=True)
         exact = seen is not None and seen.active and not seen.window
         if seen is not None and exact and seen.next_run == schedule.handover_cut:
             logger.info("%s keeps the clock of %s from %s on", to, schedule.task, seen.next_run)
@@ -207,14 +204,20 @@ class HandOvers:
         return await self._step(schedule, DEACTIVATING)
 
     async def _deactivate(self, schedule: Schedule) -> Schedule | None:
-        await self._clock_of(_other(schedule)).turn(str(schedule.remote_schedule_id), active=False)
-        return await self._step(schedule, WAITING, wait=self._lag)
+        await self._ticks.clock_of(_other(schedule)).turn(str(schedule.remote_schedule_id), active=False)
+        async with self._database.connection() as conn:
+            now = await database_now(conn, self._database.schema)
+        assert schedule.handover_cut is not None
+        # Its ticks before the cut are minutes old: they show. The cut itself it may have fired this second.
+        return await self._step(
+            schedule, WAITING, wait=LONG_LAG if now >= schedule.handover_cut else self._lag
+        )
 
     async def _take(self, schedule: Schedule) -> Schedule | None:
         other = _other(schedule)
         cut = schedule.handover_cut
         assert cut is not None
-        await self._adopt(schedule, other, cut - _BACK)
+        await self._ticks.adopt(schedule, other, cut - BACK)
         # Ticks from the cut on that it has fired are taken: ours find them so, the others are fired.
         problem = None
         if schedule.owner == LOCAL:
@@ -223,65 +226,9 @@ class HandOvers:
 
     async def remove_there(self, schedule: Schedule) -> None:
         """Remove the schedule at the executor that keeps its clock."""
-        await self._clock_of(schedule.owner).delete(str(schedule.remote_schedule_id))
-
-    # ---- what others have fired ------------------------------------------------------------------
-
-    async def _adopt_all(self, kept: list[Schedule]) -> int:
-        adopted = 0
-        for each in kept:
-            since = (each.last_at or each.handover_cut or each.created_at) - _BACK
-            try:
-                adopted += await self._adopt(each, each.owner, since)
-            except ExecutorError as error:
-                logger.warning("ticks of %s cannot be read: %s", each.task, error, extra=_fields(each))
-        return adopted
-
-    async def _adopt(self, schedule: Schedule, owner: str, since: datetime) -> int:
-        """Write a job for each tick that was fired there since; returns how many are new."""
-        if schedule.remote_schedule_id is None:
-            return 0
-        executor = self._executor(owner)
-        await self._budgets.take(executor, "reads")
-        ticks = await self._clock_of(owner).ticks(schedule.remote_schedule_id, since)
-        return sum([await self._adopt_one(schedule, executor, tick) for tick in ticks])
-
-    async def _adopt_one(self, schedule: Schedule, executor: Executor, tick: RemoteTick) -> bool:
-        definition = self._registry.find(schedule.task)
-        job_id = UUID(str(uuid7()))
-        values = {
-            "executor": executor.name,
-            "run_id": tick.run.run_id,
-            "job_id": job_id,
-            "environment": executor.environment,
-            "schedule_id": schedule.id,
-            "at": tick.at,
-            "task": schedule.task,
-            "data": tick.payload,
-            "queue": definition.policy.queue.name if definition is not None else "default",
-            "user_id": schedule.user_id,
-            "persistent": schedule.persistent,
-            "extra": {"tick": tick.at.isoformat()},
-        }
-        async with self._database.connection() as conn:
-            if not await hand_overs.adopt(conn, self._database.schema, values):
-                return False
-        await self._applier.apply(job_id, 1, executor.name, report_of(tick.run, None))
-        return True
+        await self._ticks.clock_of(schedule.owner).delete(str(schedule.remote_schedule_id))
 
     # ---- parts -----------------------------------------------------------------------------------
-
-    def _executor(self, name: str) -> Executor:
-        executor = self._executors.get(name)
-        if executor is None:
-            raise UnsupportedError(f"Executor {name!r} is not configured here.")
-        return executor
-
-    def _clock_of(self, name: str) -> RemoteClock:
-        executor = self._executor(name)
-        if not isinstance(executor, HasClock):
-            raise UnsupportedError(f"Executor {name!r} keeps no schedules.")
-        return executor.clock
 
     def _remote_name(self, schedule: Schedule, to: str) -> str:
         known = self._registry.get(schedule.task).policy.remote_ids.get(to)
@@ -318,7 +265,3 @@ class HandOvers:
 def _other(schedule: Schedule) -> str:
     """Return the executor that a schedule comes back from: its owner, or the one it did not arrive at."""
     return schedule.owner if schedule.owner != LOCAL else str(schedule.handover_to)
-
-
-def _fields(schedule: Schedule) -> dict[str, object]:
-    return {"schedule_id": str(schedule.id), "type": schedule.task, "executor": schedule.owner}
