@@ -131,11 +131,7 @@ class Adapter(
                 poke = functools.partial(self.notifier.poke, *topics_of(planned, jobs))
                 after_commit(within, functools.partial(loop.call_soon_threadsafe, poke))
             return self._handles(planned, jobs)
-        steps = self._scheduling(planned, own=True, in_transaction=False)
-        whole = needs_transaction([each.job for each in planned])
-        lend = self.database.transaction if whole else self.database.connection
-        async with lend() as conn:
-            jobs = await run(conn, self.database.schema, steps)
+        jobs = await self._scheduled(planned)
         topics = topics_of(planned, jobs)
         if notify != "no":
             self.notifier.poke(*(topics - {DISPATCH}))
@@ -145,6 +141,15 @@ class Adapter(
             if notify != "no":
                 self.notifier.poke(DISPATCH)
         return self._handles(planned, jobs)
+
+    async def _scheduled(self, planned: Sequence[Planned]) -> list[Scheduled]:
+        if len(planned) == 1 and (written := await self.group_commit.insert(planned[0])) is not None:
+            return [written]
+        steps = self._scheduling(planned, own=True, in_transaction=False)
+        whole = needs_transaction([each.job for each in planned])
+        lend = self.database.transaction if whole else self.database.connection
+        async with lend() as conn:
+            return await run(conn, self.database.schema, steps)
 
     def schedule_within_sync(
         self, specs: list[JobSpec], within: SyncCaller, *, notify: str = "after_commit"

@@ -33,6 +33,7 @@ from adapter.core.dead_letters import DeadLetters
 from adapter.core.dispatch import Dispatcher
 from adapter.core.fence import StartFence
 from adapter.core.flags import FlagSource
+from adapter.core.group_commit import GroupCommit
 from adapter.core.hooks import HookPoints
 from adapter.core.inbox import Inbox
 from adapter.core.maintenance import Maintenance
@@ -83,6 +84,7 @@ _MADE_BY_OPEN = frozenset(
         "fence",
         "finalizing",
         "firing",
+        "group_commit",
         "hand_overs",
         "hub",
         "inbox",
@@ -182,6 +184,7 @@ class Building(HookPoints[Any, Any], ABC):
             self.registry, names, keep_failed_for=None if kept is None else timedelta(days=kept)
         )
         self.scheduler = Scheduler(self.planner, self.registry, self._flags, delaying=frozenset(able))
+        self.group_commit = GroupCommit(self.database, self.scheduler)
         self._parts = Parts(
             database=self.database,
             registry=self.registry,
@@ -316,6 +319,7 @@ class Building(HookPoints[Any, Any], ABC):
         try:
             await self.hub.drain()
             await self.dispatcher.drain()
+            await self.group_commit.drain()
             await self.notifier.drain()
             for executor in self.executors.by_name.values():
                 await executor.close()

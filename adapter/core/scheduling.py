@@ -93,7 +93,7 @@ class Scheduler:
 
     def _schedule(self, planned: Sequence[Planned], *, own: bool) -> Steps[list[Scheduled]]:
         if own and len(planned) <= MOST_ROWS:
-            written = yield from self._at_once(planned)
+            written = yield from self.at_once(planned)
             if written:
                 return [*written]
         # In a caller's transaction an error must leave nothing of this call behind.
@@ -111,7 +111,16 @@ class Scheduler:
             yield Savepoint.KEEP
         return [done[each.job.id] for each in planned]
 
-    def _at_once(self, planned: Sequence[Planned]) -> Steps[list[Written]]:
+    def is_plain(self, planned: Planned) -> bool:
+        """Whether `at_once` inserts such a job, beside others, and without asking anything first."""
+        terms = planned.job.terms
+        return (
+            self._flags.fresh is not None
+            and are_plain((terms,), MOST_ROWS)
+            and terms.queue in self._registry.queue_limits
+        )
+
+    def at_once(self, planned: Sequence[Planned]) -> Steps[list[Written]]:
         """Insert jobs that have no name for others to hold, in one statement; all of them or none."""
         flags, terms = self._flags.fresh, {each.job.terms for each in planned}
         if flags is None or any(each.is_named for each in terms) or not are_plain(terms, len(planned)):

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 
 from adapter.domain.errors import DatabaseUnavailableError, NotOpenError, StoreError
+from adapter.store.direct import Direct
 from adapter.store.pool import Pool, Pooled
 
 Connection: TypeAlias = AsyncConnection[DictRow]
@@ -148,7 +149,7 @@ class Database:
         return conn
 
     @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[Connection]:
+    async def connection(self) -> AsyncGenerator[Direct]:
         """Lend a connection in autocommit mode.
 
         Raises:
@@ -180,9 +181,9 @@ class Database:
         async with self.connection() as conn:
             return await fetch(conn, self.schema, template, parameters)
 
-    async def connect(self, application: str) -> Connection:
+    async def connect(self, application: str) -> Direct:
         """Open a connection outside of the pool; the caller owns it."""
-        return await AsyncConnection[DictRow].connect(
+        return await Direct.connect(
             make_conninfo(self.config.conninfo, application_name=application),
             autocommit=True,
             row_factory=dict_row,

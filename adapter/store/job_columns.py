@@ -15,6 +15,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from adapter.domain.job import LOCAL, JobStatus, NewJob, Terms
+from adapter.store.direct import array
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +38,6 @@ def _seconds(duration: timedelta | None) -> str | None:
 
 def _uuid(value: UUID | None) -> str | None:
     return None if value is None else str(value)
-
-
-def array(texts: Sequence[str | None]) -> str:
-    """Return an array of texts as PostgreSQL reads it."""
-    quoted = [
-        "NULL" if each is None else '"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        for each in texts
-    ]
-    return "{" + ",".join(quoted) + "}"
 
 
 def _unless(value: int, default: int) -> str | None:
@@ -177,7 +169,8 @@ def shaped(jobs: Sequence[NewJob], *, counted: bool) -> tuple[Shape, dict[str, A
         ):
             parameters, kinds = dict(_texts_of(first)), (first,)
         else:
-            parameters = _columns_of([_texts_of(job) for job in jobs], varying)
+            parameters = _columns_of([_texts_of(job) for job in jobs])
+            varying += parameters
         varying += ["id", "data"]
         parameters["id"] = "{" + ",".join([str(job.id) for job in jobs]) + "}"
         parameters["data"] = array([job.payload for job in jobs])
@@ -192,17 +185,10 @@ def shaped(jobs: Sequence[NewJob], *, counted: bool) -> tuple[Shape, dict[str, A
     return shape, parameters
 
 
-def _columns_of(rows: Sequence[Mapping[str, str]], varying: list[str]) -> dict[str, Any]:
-    """Return the columns of rows; those that are not the same in all are arrays, and named in ``varying``."""
-    parameters: dict[str, Any] = {}
-    for name in sorted({name for row in rows for name in row}):
-        values = [row.get(name) for row in rows]
-        if all(value == values[0] for value in values):
-            parameters[name] = values[0]
-        else:
-            parameters[name] = array(values)
-            varying.append(name)
-    return parameters
+def _columns_of(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the columns of rows as arrays. Values that are the same in all stay so: fewer kinds of statements."""
+    names = sorted({name for row in rows for name in row})
+    return {name: array([row.get(name) for row in rows]) for name in names}
 
 
 def source(shape: Shape, *, with_keys: bool) -> dict[str, str]:

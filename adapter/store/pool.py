@@ -9,11 +9,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
-from psycopg.rows import DictRow
 
 from adapter.domain.clock import Clock, SystemClock
+from adapter.store.direct import Direct
 
 #: How long a connection that was alive is taken for alive while its socket is silent: a network that dies
 #: in silence is not noticed there.
@@ -31,7 +30,7 @@ class PoolTimeoutError(psycopg.OperationalError):
     """Every connection was in use for too long."""
 
 
-class Pooled(AsyncConnection[DictRow]):
+class Pooled(Direct):
     """A connection of the pool, which remembers when it was made and when it last was seen alive."""
 
     made_at = 0.0

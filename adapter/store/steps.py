@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 
 from adapter.domain.errors import InvalidArgumentError
 from adapter.store.database import Connection, Schema
+from adapter.store.direct import Direct
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection as SqlalchemyConnection
@@ -67,6 +68,17 @@ def _text(schema: Schema, step: Statement | Savepoint) -> tuple[LiteralString, M
 async def run(conn: Connection, schema: Schema, steps: Steps[T]) -> T:
     """Carry the steps out on one of our connections. Savepoints need an open transaction."""
     return await _drive_psycopg(conn, schema, steps)
+
+
+async def run_direct(conn: Direct, schema: Schema, steps: Steps[T]) -> T:
+    """Carry out steps that take no savepoints, each in a transaction of its own and without a cursor."""
+    try:
+        step = next(steps)
+        while True:
+            assert isinstance(step, Statement)
+            step = steps.send(await conn.mappings(schema.sql(step.template), step.parameters))
+    except StopIteration as done:
+        return done.value
 
 
 async def run_within(caller: AsyncCaller, schema: Schema, steps: Steps[T]) -> T:

@@ -19,6 +19,7 @@ from psycopg import sql
 from adapter.domain.clock import Clock
 from adapter.domain.errors import AdapterError
 from adapter.store.database import Connection, Database, Schema, fetch
+from adapter.store.direct import Direct
 
 logger = logging.getLogger("adapter.wakeup")
 
@@ -55,7 +56,7 @@ class Notifier:
         self._clock = clock
         self._topics: set[str] = set()
         self._task: asyncio.Task[None] | None = None
-        self._conn: Connection | None = None
+        self._conn: Direct | None = None
         self._local: list[Callable[[set[str]], None]] = []
         self._watched_until = float("-inf")
 
@@ -89,7 +90,7 @@ class Notifier:
             topics, self._topics = self._topics, set()
             try:
                 conn = await self._connection()
-                await fetch(conn, self._database.schema, *notification(self._database.schema, topics))
+                await conn.run(*notification(self._database.schema, topics))
             except (psycopg.Error, AdapterError) as error:
                 # A hint that was lost is found by the poll.
                 logger.debug("a notification was not sent: %s", type(error).__name__)
@@ -97,7 +98,7 @@ class Notifier:
                 return
             await self._clock.sleep(_QUIET_S)
 
-    async def _connection(self) -> Connection:
+    async def _connection(self) -> Direct:
         if self._conn is None or self._conn.closed:
             self._conn = await self._database.connect(f"{self._database.config.application} notify")
             if not self._database.config.transaction_pooler:

@@ -1,0 +1,165 @@
+"""Statements straight through libpq: what runs for every job pays for no cursor.
+
+psycopg's cursors plan, adapt and prepare for every case there is; for one row that takes the client longer
+than PostgreSQL takes to write it (bench/README.md). Here parameters travel as text and every statement is
+prepared with its first use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString, TypeAlias
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.adapt import Transformer
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+from psycopg.rows import DictRow
+
+#: What a parameter may be; PostgreSQL takes its type from where it stands, so a cast says it where that is unclear.
+Value: TypeAlias = "str | int | UUID | Sequence[str | int | None] | None"
+
+_PARAMETER = re.compile(r"%(?:%|\((\w+)\)s)")
+#: A session keeps this many statements; they are few, unless callers vary what they say about their jobs.
+_MOST_PREPARED = 100
+_GOOD = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
+
+
+def array(texts: Sequence[str | None]) -> str:
+    """Return an array of texts as PostgreSQL reads it."""
+    quoted = [
+        "NULL" if each is None else '"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        for each in texts
+    ]
+    return "{" + ",".join(quoted) + "}"
+
+
+def _encoded(value: Value) -> bytes | None:
+    if value is None:
+        return None
+    if isinstance(value, (str, int, UUID)):
+        return str(value).encode()
+    return array([None if each is None else str(each) for each in value]).encode()
+
+
+@functools.lru_cache(maxsize=1024)
+def _numbered(statement: LiteralString) -> tuple[bytes, tuple[str, ...]]:
+    """Return the statement with ``$1`` for the first name, and the names in that order."""
+    names: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        name = found[1]
+        return f"${names.setdefault(name, len(names) + 1)}" if name else "%"
+
+    return _PARAMETER.sub(number, statement).encode(), tuple(names)
+
+
+class Direct(AsyncConnection[DictRow]):
+    """A connection that can also run a statement directly; one at a time, and not while a cursor runs one."""
+
+    _names: dict[LiteralString, bytes] | None = None
+    _named = 0
+
+    async def run(self, statement: LiteralString, parameters: Mapping[str, Value]) -> PGresult:
+        """Run a statement with named parameters, in a transaction of its own unless one is open.
+
+        Canceled meanwhile, the connection is in the middle of it and of no more use.
+
+        Raises:
+            psycopg.Error: as from a cursor.
+        """
+        text, names = _numbered(statement)
+        values = [_encoded(parameters[name]) for name in names]
+        if self.prepare_threshold is None:
+            self.pgconn.send_query_params(text, values)
+        else:
+            self.pgconn.send_query_prepared(await self._name(statement, text), values)
+        return await self._result()
+
+    async def rows(self, statement: LiteralString, parameters: Mapping[str, Value]) -> list[tuple[Any, ...]]:
+        """Do what `run` does and return the rows."""
+        return self._loaded(await self.run(statement, parameters))
+
+    async def mappings(self, statement: LiteralString, parameters: Mapping[str, Value]) -> list[DictRow]:
+        """Do what `run` does and return the rows by the names of their columns."""
+        result = await self.run(statement, parameters)
+        names = [(result.fname(number) or b"").decode() for number in range(result.nfields)]
+        return [dict(zip(names, row, strict=True)) for row in self._loaded(result)]
+
+    def _loaded(self, result: PGresult) -> list[tuple[Any, ...]]:
+        transformer = Transformer(self)
+        transformer.set_pgresult(result)
+        return transformer.load_rows(0, result.ntuples, tuple)
+
+    async def _name(self, statement: LiteralString, text: bytes) -> bytes:
+        if self._names is None:
+            self._names = {}
+        name = self._names.get(statement)
+        if name is None:
+            if len(self._names) >= _MOST_PREPARED:
+                oldest = next(iter(self._names))
+                await self._send(b"DEALLOCATE " + self._names.pop(oldest))
+            self._named += 1
+            name = b"direct_%d" % self._named
+            self.pgconn.send_prepare(name, text)
+            await self._result()
+            self._names[statement] = name
+        return name
+
+    async def _send(self, text: bytes) -> None:
+        self.pgconn.send_query_params(text, None)
+        await self._result()
+
+    async def _result(self) -> PGresult:
+        loop, reply = asyncio.get_running_loop(), _Reply(self.pgconn)
+        loop.add_reader(reply.socket, reply.read)
+        try:
+            if self.pgconn.flush():
+                loop.add_writer(reply.socket, reply.write)
+            await reply.complete
+        finally:
+            loop.remove_reader(reply.socket)
+            loop.remove_writer(reply.socket)
+        for result in reply.results:
+            if result.status not in _GOOD:
+                raise psycopg.errors.error_from_result(result)
+        return reply.results[0]
+
+
+class _Reply:
+    """All that PostgreSQL has to say to a statement: a commit may still fail after the rows have come."""
+
+    def __init__(self, pgconn: PGconn) -> None:
+        self._pgconn = pgconn
+        #: The connection may forget its own while we wait.
+        self.socket = pgconn.socket
+        self.results: list[PGresult] = []
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def read(self) -> None:
+        try:
+            self._pgconn.consume_input()
+            while not (self.complete.done() or self._pgconn.is_busy()):
+                result = self._pgconn.get_result()
+                if result is None:
+                    self.complete.set_result(None)
+                else:
+                    self.results.append(result)
+        except psycopg.Error as error:
+            self._fail(error)
+
+    def write(self) -> None:
+        try:
+            if not self._pgconn.flush():
+                asyncio.get_running_loop().remove_writer(self.socket)
+        except psycopg.Error as error:
+            self._fail(error)
+
+    def _fail(self, error: psycopg.Error) -> None:
+        if not self.complete.done():
+            self.complete.set_exception(error)
