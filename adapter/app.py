@@ -23,7 +23,7 @@ from adapter.core.ownership import KnowsTasks
 from adapter.core.planning import JobSpec, Planned, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
 from adapter.core.registry import TaskDefinition
-from adapter.core.replaying import SAME, replay_options
+from adapter.core.replaying import SAME, replay_spec
 from adapter.core.scheduling import Scheduled, topics_of
 from adapter.core.tasks import Task
 from adapter.domain.errors import JobNotFoundError
@@ -217,9 +217,7 @@ class Adapter(
         job = await self.get_job(job_id)
         if job is None:
             raise JobNotFoundError(job_id)
-        options = replay_options(job, actor)
-        options.update(overrides)
-        return await self.schedule_job(job.type, job.data if data is SAME else data, **options)
+        return (await self.schedule_specs([replay_spec(job, actor, data=data, overrides=overrides)]))[0]
 
     # ---- what remotes tell -----------------------------------------------------------------------
 

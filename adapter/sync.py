@@ -271,6 +271,7 @@ class SyncAdapter:
     reset_idempotency_key = _waiting(ChangesJobs.reset_idempotency_key)
     relatives = _waiting(ChangesJobs.relatives)
     family = _waiting(ChangesJobs.family)
+    events_of = _waiting(ChangesJobs.events_of)
     start_bulk_action = _waiting(ActsOnMany.start_bulk_action)
     bulk_action = _waiting(ActsOnMany.bulk_action)
     bulk_actions = _waiting(ActsOnMany.bulk_actions)

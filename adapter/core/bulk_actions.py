@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import cast
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -12,8 +11,8 @@ from uuid_utils.compat import uuid7
 from adapter.core.canceling import Canceler
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
-from adapter.core.planning import JobSpec, Planned, Planner, ScheduleOptions
-from adapter.core.replaying import replay_options
+from adapter.core.planning import Planned, Planner
+from adapter.core.replaying import replay_spec
 from adapter.core.scheduling import Scheduled, Scheduler, topics_of
 from adapter.domain.bulk import BulkAction
 from adapter.domain.errors import AdapterError, JobNotFoundError
@@ -99,12 +98,9 @@ class BulkActions:
             try:
                 if job is None:
                     raise JobNotFoundError(each)
-                options = replay_options(job, action.actor)
-                given = cast("ScheduleOptions", dict(action.overrides or {}))
-                extra = {**(options.get("extra") or {}), **(given.get("extra") or {})}
-                options.update(given)
-                options["extra"] = {**extra, "bulk_action": str(action.id)}
-                planned[each] = self._planner.plan(JobSpec(job.type, job.data, options))
+                given = action.overrides or {}
+                of_action = {**given, "extra": {**given.get("extra", {}), "bulk_action": str(action.id)}}
+                planned[each] = self._planner.plan(replay_spec(job, action.actor, overrides=of_action))
             except AdapterError as error:
                 failed[each] = str(error)
         async with self._database.transaction() as conn:

@@ -20,6 +20,7 @@ from adapter.domain.task import LONGEST_TAG, MOST_TAGS
 from adapter.store import job_changes, jobs
 from adapter.store import relatives as relations
 from adapter.store.database import Database
+from adapter.store.insights import Insights, JobEvent
 from adapter.store.relatives import Relatives
 
 
@@ -157,6 +158,11 @@ class ChangesJobs:
         """Return the parent, the root and the first ``limit`` children of a job."""
         async with self.database.connection() as conn:
             return await relations.relatives(conn, self.database.schema, job, limit)
+
+    async def events_of(self, job_ids: Sequence[UUID]) -> dict[UUID, list[JobEvent]]:
+        """Return what happened to jobs beside running, by job; one to which nothing did is left out."""
+        async with self.database.connection() as conn:
+            return await Insights(self.database.schema).events_of(conn, job_ids)
 
     async def family(self, job: Job, limit: int = 1000) -> list[Job]:
         """Return the first ``limit`` jobs of the family of a job, in the order of their ids, without its root."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -26,7 +27,7 @@ Wait: TypeAlias = Literal["key", "children", "token", "executor", "remote"]
 class JobFilter:
     """Which jobs a list shows. Several values of one field: any of them; several fields: all of them.
 
-    ``waits``: of jobs that wait, only those that wait for one of these. ``machines``, ``regions``, ``versions``, ``is_test``: what their caller asked for. ``bulk_action_id``: what a bulk
+    ``task_queues``: (task, queue), as well as those of ``queues``. ``waits``: of jobs that wait, only those that wait for one of these. ``machines``, ``regions``, ``versions``, ``is_test``: what their caller asked for. ``bulk_action_id``: what a bulk
     action has canceled, or made by replaying. ``shadows``: copies, too. ``after`` and ``before`` are cursors of a
     `JobPage`; ``before`` wins.
     """
@@ -37,6 +38,7 @@ class JobFilter:
     tags: tuple[str, ...] = ()
     executors: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
+    task_queues: tuple[tuple[str, str], ...] = ()
     tag: str | None = None
     user_id: str | None = None
     schedule_id: UUID | None = None
@@ -129,6 +131,20 @@ class Insights:
         more, rows = len(rows) > wanted.limit, rows[: wanted.limit]
         ids = tuple(row["id"] for row in rows)
         return IdPage(ids, cursor_at(rows[-1]["created_at"], ids[-1]) if more else None)
+
+    async def events_of(self, conn: Connection, job_ids: Sequence[UUID]) -> dict[UUID, list[JobEvent]]:
+        """Return the histories of jobs, oldest first; a job without one is left out."""
+        rows = await fetch(
+            conn,
+            self._schema,
+            """SELECT job_id, at, epoch, kind, actor, detail FROM {s}.job_events WHERE job_id = ANY(%(ids)s)
+            ORDER BY id""",
+            {"ids": list(job_ids)},
+        )
+        found: dict[UUID, list[JobEvent]] = {}
+        for row in rows:
+            found.setdefault(row.pop("job_id"), []).append(JobEvent(**row))
+        return found
 
     async def events(self, conn: Connection, job_id: UUID) -> list[JobEvent]:
         """Return the history of a job, oldest first. A job that just ran has none."""

@@ -32,14 +32,13 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from adapter.domain.job import OPEN, TERMINAL, JobStatus, executor_name
 from adapter.domain.shadow import SHADOW_OF
+from adapter.domain.task import DEFAULT_QUEUE
 from adapter.store.cursors import place_of
 from adapter.store.database import Schema
 from adapter.store.insights import JobFilter
 from adapter.store.tables import metadata_for
 
 _DIALECT = PGDialect_psycopg()
-#: Where most jobs are; lists of other queues have an index.
-_DEFAULT_QUEUE = "default"
 
 
 class JobLists:
@@ -118,12 +117,16 @@ class JobLists:
         for column, values in (
             ("type", wanted.types),
             ("executor", tuple(executor_name(name) for name in wanted.executors)),
-            ("queue", wanted.queues),
         ):
             if values:
                 conditions.append(c[column].in_(values))
-        if wanted.queues and _DEFAULT_QUEUE not in wanted.queues:
-            conditions.append(c.queue != literal_column(f"'{_DEFAULT_QUEUE}'"))
+        queues = {*wanted.queues, *(queue for _, queue in wanted.task_queues)}
+        if queues:
+            own = [and_(c.type == task, c.queue == queue) for task, queue in wanted.task_queues]
+            conditions.append(or_(c.queue.in_(wanted.queues), *own))
+        if queues and DEFAULT_QUEUE not in queues:
+            # Most jobs are in that one, so the index of the others leaves it out.
+            conditions.append(c.queue != literal_column(f"'{DEFAULT_QUEUE}'"))
         if wanted.tags:
             conditions += [c.tags.is_not(None), c.tags.op("&&")(cast(list(wanted.tags), ARRAY(Text)))]
         for column in ("tag", "user_id", "schedule_id", "batch_id", "parent_id", "root_id"):

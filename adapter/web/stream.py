@@ -19,7 +19,7 @@ from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.identity import job_id_of, run_id_of
 from adapter.web.auth import TOKEN_LIFE, Keyring, Principal
 from adapter.web.errors import ApiError
-from adapter.web.trigger_api.runs import resources_of
+from adapter.web.trigger_api.access import resources_of
 
 if TYPE_CHECKING:
     from adapter.app import Adapter

@@ -1,12 +1,13 @@
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, cast, get_args
 from uuid import UUID
 
 import pytest
 
 from adapter.domain.identity import run_id_of
-from adapter.domain.job import Job, JobStatus, SubmitState
+from adapter.domain.job import Job, JobStatus, SubmitState, WaitingFor
+from adapter.store.insights import Wait
 from adapter.web.trigger_api.wire import (
     BATCH,
     SCHEDULE,
@@ -174,6 +175,8 @@ def test_an_expired_run_says_when() -> None:
     run = run_details(make_job(JobStatus.EXPIRED, started=None))
     assert run["expiredAt"] == run["finishedAt"]
     assert run["durationMs"] == 0
+    said = run_details(make_job(JobStatus.EXPIRED, error={"message": "m"}, extra={"ttl": "1s"}))["error"]
+    assert said["message"] == "Run expired because the TTL (1s) was reached"
 
 
 def test_a_list_s_item_has_an_environment_and_no_payload() -> None:
@@ -185,7 +188,26 @@ def test_a_list_s_item_has_an_environment_and_no_payload() -> None:
 
 def test_the_filter_s_words_are_the_api_s_and_reach_every_status() -> None:
     assert set(STATUSES) == API_STATUSES
-    assert {status for found in STATUSES.values() for status in found} == set(JobStatus)
+    assert {status for found in STATUSES.values() for status in found.statuses} == set(JobStatus)
+    assert {wait for found in STATUSES.values() for wait in found.waits} == set(get_args(Wait))
+
+
+@pytest.mark.parametrize(
+    ("waiting_for", "started", "word"),
+    [
+        ("executor", None, "PENDING_VERSION"),
+        ("executor", AT, "WAITING"),
+        ("key", None, "QUEUED"),
+        ("key", AT, "QUEUED"),
+        ("children", AT, "WAITING"),
+        ("token", AT, "WAITING"),
+    ],
+)
+def test_what_waits_is_shown_by_what_it_waits_for(
+    waiting_for: str, started: datetime | None, word: str
+) -> None:
+    run = run_details(make_job(JobStatus.WAITING, waiting_for=WaitingFor(waiting_for), started=started))
+    assert (run["status"], run["isWaiting"], run["isQueued"]) == (word, word == "WAITING", word != "WAITING")
 
 
 @pytest.mark.parametrize("prefix", [BATCH, SCHEDULE])

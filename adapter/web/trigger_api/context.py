@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from adapter.core.single_use import spending
 from adapter.domain.errors import BodyTooLargeError
+from adapter.domain.task import DEFAULT_QUEUE
 from adapter.web.bodies import BadJsonError, load_object, read_body
 from adapter.web.errors import ApiError
 
@@ -80,6 +81,11 @@ class ApiContext:
     async def job(self, job_id: UUID | None) -> Job | None:
         """Return the job behind one of our ids, None when there is none."""
         return None if job_id is None else await self.adapter.get_job(job_id)
+
+    def own_queue(self, task: str) -> str:
+        """Return the queue that a task's jobs are in by themselves."""
+        known = self.adapter.registry.find(task)
+        return DEFAULT_QUEUE if known is None else known.policy.queue.name
 
 
 def json_object(raw: bytes, *, empty_ok: bool = False) -> dict[str, Any]:

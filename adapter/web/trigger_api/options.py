@@ -49,7 +49,7 @@ def _storable(text: str) -> str:
 
 _Text = Annotated[str, AfterValidator(_storable)]
 _NameText = Annotated[str, Field(max_length=_LONGEST_NAME), AfterValidator(_storable)]
-_Tag = Annotated[str, Field(max_length=_LONGEST_TAG), AfterValidator(_storable)]
+Tag = Annotated[str, Field(max_length=_LONGEST_TAG), AfterValidator(_storable)]
 _Concurrency = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,122}$")]
 
 
@@ -100,7 +100,7 @@ class CommonOptions(_Wire):
     idempotency_key_ttl: str | None = Field(default=None, alias="idempotencyKeyTTL")
     delay: str | None = None
     ttl: str | Annotated[int, Field(ge=0)] | None = None
-    tags: _Tag | list[_Tag] | None = None
+    tags: Tag | list[Tag] | None = None
     max_attempts: int | None = Field(default=None, ge=1)
     max_duration: float | None = Field(default=None, ge=0)
     metadata: Any = None
@@ -129,7 +129,7 @@ class CommonOptions(_Wire):
             "max_duration": _run_time(self.max_duration),
             "metadata": _metadata(self.metadata),
             "priority": None if self.priority is None else round(self.priority),
-        } | _due(self.delay, now)
+        } | due_of(self.delay, now)
         return {name: value for name, value in asked.items() if value is not None}
 
     def kept(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def _duration(text: str, what: str) -> timedelta:
         raise ApiError(422, f"Invalid {what}: {error}") from None
 
 
-def _due(delay: str | None, now: datetime) -> dict[str, Any]:
+def due_of(delay: str | None, now: datetime) -> dict[str, Any]:
     """Return ``delay`` or ``due``; a date that has passed is no delay.
 
     Text that is neither is refused; upstream silently does not delay.

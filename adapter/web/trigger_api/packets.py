@@ -20,8 +20,6 @@ from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from starlette.requests import Request
 
     from adapter.web.trigger_api.context import ApiContext
@@ -33,7 +31,7 @@ _LONGEST_NAME = 512
 _STORE = "/api/v2/packet-store/"
 _TYPES = frozenset({JSON, SUPERJSON, TEXT})
 #: What was uploaded must never run as a page of ours.
-_INERT = {
+INERT = {
     "content-disposition": "attachment",
     "content-security-policy": "sandbox; default-src 'none'",
     "x-content-type-options": "nosniff",
@@ -62,17 +60,15 @@ class PacketRoutes:
         principal = await self._context.root(request)
         name = _name(request)
         method = "PUT" if request.method == "PUT" else "GET"
-        expires = int((self._context.adapter.clock.now() + URL_LIFE).timestamp())
-        query = urlencode({"expires": expires, "signature": sign(principal.key, method, name, expires)})
-        base = self._context.adapter.settings.public_url or str(request.base_url)
-        url = f"{base.rstrip('/')}{_STORE}{quote(name, safe='')}?{query}"
+        path = _STORE + quote(name, safe="")
+        url = presigned_url(self._context, request, principal.key, method=method, name=name, path=path)
         return JSONResponse({"presignedUrl": url, "storagePath": name})
 
     async def transfer(self, request: Request) -> Response:
         """Store or hand out a packet, for whoever holds the URL."""
         name = _name(request)
         method = "PUT" if request.method == "PUT" else "GET"
-        self._check(request, method, name)
+        check_signature(self._context, request, method, name)
         packets = self._context.adapter.packets
         if method == "PUT":
             given = request.headers.get("content-type", JSON)
@@ -84,24 +80,33 @@ class PacketRoutes:
         found = await packets.get(name)
         if found is None:
             raise ApiError(404, "Not found")
-        return Response(found[1], media_type=found[0], headers=_INERT)
+        return Response(found[1], media_type=found[0], headers=INERT)
 
-    def _check(self, request: Request, method: str, name: str) -> None:
-        expires, signature = (
-            request.query_params.get("expires", ""),
-            request.query_params.get("signature", ""),
-        )
-        good = expires.isascii() and expires.isdecimal() and len(expires) <= 12
-        signed = good and any(
-            hmac.compare_digest(sign(key, method, name, int(expires)), signature.encode())
-            for key in self._context.keyring.keys
-        )
-        if not signed or not self._alive(int(expires), self._context.adapter.clock.now()):
-            raise ApiError(403, "This URL is not valid, or not any more.")
 
-    @staticmethod
-    def _alive(expires: int, now: datetime) -> bool:
-        return now.timestamp() < expires
+def presigned_url(
+    context: ApiContext, request: Request, key: str, *, method: str, name: str, path: str
+) -> str:
+    """Return the URL of ``path`` with the proof that ``method`` is allowed on ``name``, good for `URL_LIFE`."""
+    expires = int((context.adapter.clock.now() + URL_LIFE).timestamp())
+    query = urlencode({"expires": expires, "signature": sign(key, method, name, expires)})
+    base = context.adapter.settings.public_url or str(request.base_url)
+    return f"{base.rstrip('/')}{path}?{query}"
+
+
+def check_signature(context: ApiContext, request: Request, method: str, name: str) -> None:
+    """Refuse what `presigned_url` did not allow.
+
+    Raises:
+        ApiError: 403.
+    """
+    expires, signature = request.query_params.get("expires", ""), request.query_params.get("signature", "")
+    good = expires.isascii() and expires.isdecimal() and len(expires) <= 12
+    signed = good and any(
+        hmac.compare_digest(sign(key, method, name, int(expires)), signature.encode())
+        for key in context.keyring.keys
+    )
+    if not signed or context.adapter.clock.now().timestamp() >= int(expires):
+        raise ApiError(403, "This URL is not valid, or not any more.")
 
 
 def sign(key: str, method: str, name: str, expires: int) -> bytes:

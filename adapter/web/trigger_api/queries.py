@@ -1,20 +1,25 @@
-"""The query of ``GET /api/v1/runs``: Trigger.dev's filters as a `JobFilter` (its API contract, 7.2)."""
+"""Trigger.dev's filters of runs as a `JobFilter`, from a query or a body (its API contract, 7.2)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from adapter.domain.durations import parse_duration
 from adapter.domain.errors import InvalidArgumentError
+from adapter.store.cursors import place_of
 from adapter.store.insights import JobFilter
+from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.options import Machine
-from adapter.web.trigger_api.wire import BATCH, SCHEDULE, STATUSES, own_id
+from adapter.web.trigger_api.wire import BATCH, BULK, SCHEDULE, STATUSES, own_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from uuid import UUID
+
+    from adapter.store.insights import Wait
 
 #: What is shown when neither a period nor a bound is given, as upstream does.
 DEFAULT_PERIOD = timedelta(days=7)
@@ -23,6 +28,28 @@ _MOST = 100
 _LONGEST_PERIOD = timedelta(days=36_525)
 #: A larger number is milliseconds since 1970; a smaller one can only be a mistake in seconds.
 _LARGEST_MS = 253_402_300_799_999
+#: Upstream's name for a task's own queue.
+_OWN_QUEUE = "task/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a caller says of the runs it means, as it came."""
+
+    statuses: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    bulk_action: str | None = None
+    schedule: str | None = None
+    batch: str | None = None
+    is_test: bool | None = None
+    begin: str | None = None
+    end: str | None = None
+    period: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,71 +59,93 @@ class RunQuery:
     wanted: JobFilter | None
     tags: tuple[str, ...]
     tasks: tuple[str, ...]
+    batches: tuple[str, ...]
 
 
-def run_query(params: Mapping[str, str], now: datetime) -> RunQuery:
-    """Read the query.
+class _NothingMatchesError(Exception):
+    """Something is asked for that no run here ever has."""
 
-    Runs here have no version, region, machine or bulk action and none is a test, so a filter for one
-    of these matches nothing. A queue's ``task/`` prefix is upstream's name for a task's own queue.
+
+def run_query(params: Mapping[str, str], now: datetime, own_queue: Callable[[str], str]) -> RunQuery:
+    """Read the query of a list. ``own_queue``: the queue that a task has by itself.
 
     Raises:
         ApiError: 400 "Query Error", naming the parameter.
     """
-    if any("\x00" in value for value in params.values()):
+    if any(not is_text(value) for value in params.values()):
         raise _bad("a value holds a character that cannot be stored")
-    statuses = _statuses(_listed(params, "filter[status]"))
-    tags, tasks = _listed(params, "filter[tag]"), _listed(params, "filter[taskIdentifier]")
-    schedule = _id(params, "filter[schedule]", SCHEDULE)
-    batch = _id(params, "filter[batch]", BATCH)
-    size = _size(params)
-    created_from, created_to = _window(params, now)
-    impossible = _is_impossible(params) or statuses == () or schedule == () or batch == ()
-    if impossible:
-        return RunQuery(None, tags, tasks)
-    wanted = JobFilter(
-        statuses=statuses or (),
-        types=tasks,
-        tags=tags,
-        queues=_listed(params, "filter[queue]"),
-        schedule_id=schedule[0] if schedule else None,
-        batch_id=batch[0] if batch else None,
+    asked = Asked(
+        statuses=_listed(params, "status"),
+        tasks=_listed(params, "taskIdentifier"),
+        versions=_listed(params, "version"),
+        tags=_listed(params, "tag"),
+        queues=_listed(params, "queue"),
+        machines=_listed(params, "machine"),
+        regions=_listed(params, "region"),
+        bulk_action=params.get("filter[bulkAction]") or None,
+        schedule=params.get("filter[schedule]") or None,
+        batch=params.get("filter[batch]") or None,
+        is_test=_flag(params, "filter[isTest]"),
+        begin=params.get("filter[createdAt][from]") or None,
+        end=params.get("filter[createdAt][to]") or None,
+        period=params.get("filter[createdAt][period]") or None,
+    )
+    size, before = page_size(params), page_cursor(params, "page[before]")
+    # The SDK sends both when it goes back after it went on: going back is what it wants.
+    after = None if before else page_cursor(params, "page[after]")
+    wanted = run_filter(asked, now, own_queue)
+    if wanted is not None:
+        wanted = replace(wanted, limit=size, after=after, before=before)
+    return RunQuery(wanted, asked.tags, asked.tasks, (asked.batch,) if asked.batch else ())
+
+
+def run_filter(asked: Asked, now: datetime, own_queue: Callable[[str], str]) -> JobFilter | None:
+    """Return the filter; None when nothing here can match.
+
+    Raises:
+        ApiError: 400 "Query Error", naming the parameter.
+    """
+    created_from, created_to = _window(asked, now)
+    if any(machine not in get_args(Machine) for machine in asked.machines):
+        raise _bad("filter[machine]: not a machine")
+    if unknown := [word for word in asked.statuses if word not in STATUSES]:
+        raise _bad(f"filter[status]: {unknown[0][:40]!r} is not a status")
+    groups = [STATUSES[word] for word in asked.statuses]
+    statuses = frozenset(status for group in groups for status in group.statuses)
+    waits: set[Wait] = {wait for group in groups for wait in group.waits}
+    try:
+        if groups and not statuses:
+            raise _NothingMatchesError  # noqa: TRY301 - as an id that is none of ours
+        bulk_action, schedule = _id(asked.bulk_action, BULK), _id(asked.schedule, SCHEDULE)
+        batch = _id(asked.batch, BATCH)
+    except _NothingMatchesError:
+        return None
+    of_tasks = [queue.removeprefix(_OWN_QUEUE) for queue in asked.queues if queue.startswith(_OWN_QUEUE)]
+    return JobFilter(
+        statuses=tuple(sorted(statuses)),
+        waits=tuple(sorted(waits)),
+        types=asked.tasks,
+        tags=asked.tags,
+        queues=tuple(queue for queue in asked.queues if not queue.startswith(_OWN_QUEUE)),
+        task_queues=tuple((task, own_queue(task)) for task in of_tasks),
+        machines=asked.machines,
+        regions=asked.regions,
+        versions=asked.versions,
+        is_test=asked.is_test,
         created_from=created_from,
         created_to=created_to,
-        limit=size,
-        after=None if params.get("page[before]") else params.get("page[after]") or None,
-        before=params.get("page[before]") or None,
+        bulk_action_id=bulk_action,
+        schedule_id=schedule,
+        batch_id=batch,
     )
-    return RunQuery(wanted, tags, tasks)
 
 
-def _bad(why: str) -> ApiError:
-    return ApiError(400, "Query Error", details=[{"message": why}])
+def page_size(params: Mapping[str, str]) -> int:
+    """Return how many runs a page has.
 
-
-def _listed(params: Mapping[str, str], name: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part for part in params.get(name, "").split(",") if part))
-
-
-def _statuses(words: tuple[str, ...]) -> tuple[Any, ...] | None:
-    """Return what to look for, None for anything, () for what no run here ever is."""
-    if not words:
-        return None
-    if unknown := [word for word in words if word not in STATUSES]:
-        raise _bad(f"filter[status]: {unknown[0][:40]!r} is not a status")
-    return tuple(sorted({status for word in words for status in STATUSES[word]}))
-
-
-def _id(params: Mapping[str, str], name: str, prefix: str) -> tuple[Any, ...] | None:
-    """Return the id in a tuple, None when it is not asked for, () when it is none of ours."""
-    given = params.get(name)
-    if not given:
-        return None
-    found = own_id(prefix, given)
-    return () if found is None else (found,)
-
-
-def _size(params: Mapping[str, str]) -> int:
+    Raises:
+        ApiError: 400 "Query Error".
+    """
     given = params.get("page[size]")
     if not given:
         return _DEFAULT_SIZE
@@ -105,35 +154,59 @@ def _size(params: Mapping[str, str]) -> int:
     return int(given)
 
 
-def _is_impossible(params: Mapping[str, str]) -> bool:
-    is_test = params.get("filter[isTest]")
-    if is_test not in {None, "", "true", "false"}:
-        raise _bad("filter[isTest] must be true or false")
-    machines = _listed(params, "filter[machine]")
-    if any(machine not in get_args(Machine) for machine in machines):
-        raise _bad("filter[machine]: not a machine")
-    others = ("filter[version]", "filter[bulkAction]", "filter[region]")
-    return is_test == "true" or bool(machines) or any(params.get(name) for name in others)
+def page_cursor(params: Mapping[str, str], name: str) -> str | None:
+    """Return a cursor of ours.
 
-
-def _window(params: Mapping[str, str], now: datetime) -> tuple[datetime | None, datetime | None]:
-    period = params.get("filter[createdAt][period]")
-    if period:
+    Raises:
+        ApiError: 400 "Query Error".
+    """
+    given = params.get(name) or None
+    if given is not None:
         try:
-            return now - min(parse_duration(period), _LONGEST_PERIOD), None
+            place_of(given)
+        except InvalidArgumentError as error:
+            raise _bad(f"{name}: {error}") from None
+    return given
+
+
+def _bad(why: str) -> ApiError:
+    return ApiError(400, "Query Error", details=[{"message": why}])
+
+
+def _listed(params: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part for part in params.get(f"filter[{name}]", "").split(",") if part))
+
+
+def _flag(params: Mapping[str, str], name: str) -> bool | None:
+    given = params.get(name) or None
+    if given not in {None, "true", "false"}:
+        raise _bad(f"{name} must be true or false")
+    return None if given is None else given == "true"
+
+
+def _id(given: str | None, prefix: str) -> UUID | None:
+    found = None if given is None else own_id(prefix, given)
+    if given is not None and found is None:
+        raise _NothingMatchesError
+    return found
+
+
+def _window(asked: Asked, now: datetime) -> tuple[datetime | None, datetime | None]:
+    if asked.period is not None:
+        try:
+            return now - min(parse_duration(asked.period), _LONGEST_PERIOD), None
         except InvalidArgumentError as error:
             raise _bad(f"filter[createdAt][period]: {error}") from None
-    begin = _moment(params, "filter[createdAt][from]")
-    end = _moment(params, "filter[createdAt][to]")
+    begin = _moment(asked.begin, "filter[createdAt][from]")
+    end = _moment(asked.end, "filter[createdAt][to]")
     if begin is None and end is None:
         return now - DEFAULT_PERIOD, None
     return begin, end
 
 
-def _moment(params: Mapping[str, str], name: str) -> datetime | None:
+def _moment(given: str | None, name: str) -> datetime | None:
     """Read epoch milliseconds or an ISO date."""
-    given = params.get(name)
-    if not given:
+    if given is None:
         return None
     if given.isascii() and given.isdecimal() and len(given) <= 15 and int(given) <= _LARGEST_MS:
         return datetime.fromtimestamp(int(given) / 1000, UTC)

@@ -19,7 +19,7 @@ from adapter.domain.durations import parse_duration
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.identity import job_id_of
 from adapter.web.errors import ApiError
-from adapter.web.trigger_api.runs import resources_of
+from adapter.web.trigger_api.access import resources_of
 from adapter.web.trigger_api.shapes import (
     FROM_THE_START,
     MUST_REFETCH,

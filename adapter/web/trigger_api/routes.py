@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adapter.web.trigger_api.bulk_actions import BulkActionRoutes
 from adapter.web.trigger_api.context import ApiContext
+from adapter.web.trigger_api.idempotency_keys import IdempotencyKeyRoutes
 from adapter.web.trigger_api.lookups import LookupRoutes
 from adapter.web.trigger_api.packets import PacketRoutes
 from adapter.web.trigger_api.queues import QueueRoutes
 from adapter.web.trigger_api.realtime import RealtimeRoutes
+from adapter.web.trigger_api.run_metadata import MetadataRoutes
+from adapter.web.trigger_api.run_packets import RunPacketRoutes
+from adapter.web.trigger_api.run_traces import TraceRoutes
 from adapter.web.trigger_api.runs import RunRoutes
 from adapter.web.trigger_api.schedules import ScheduleRoutes
 from adapter.web.trigger_api.tasks import TaskRoutes
@@ -27,6 +32,11 @@ def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
     groups = (
         TaskRoutes,
         RunRoutes,
+        MetadataRoutes,
+        TraceRoutes,
+        RunPacketRoutes,
+        BulkActionRoutes,
+        IdempotencyKeyRoutes,
         PacketRoutes,
         TokenRoutes,
         LookupRoutes,

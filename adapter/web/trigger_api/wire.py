@@ -5,6 +5,7 @@ The SDK validates every answer: a required field may not be missing, an optional
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -15,22 +16,37 @@ from adapter.domain.wire import error_fields, moment, status_word
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from adapter.store.insights import Wait
+
 RUN = "run_"
 BATCH = "batch_"
+BULK = "bulk_"
 SCHEDULE = SCHEDULE_PREFIX
 
 _FAILED = TERMINAL - {JobStatus.COMPLETED}
 
-#: What each word of the API's closed list finds here. Two of them no job ever says.
-STATUSES: Mapping[str, frozenset[JobStatus]] = {
-    "PENDING_VERSION": frozenset(),
-    "QUEUED": frozenset({JobStatus.QUEUED, JobStatus.PENDING}),
-    "DEQUEUED": frozenset(),
+
+@dataclass(frozen=True, slots=True)
+class StatusGroup:
+    """What a word of the API finds here; of jobs that wait, only those that wait for one of ``waits``."""
+
+    statuses: frozenset[JobStatus]
+    waits: frozenset[Wait] = frozenset()
+
+
+#: The API's closed list. One of them no job ever says.
+STATUSES: Mapping[str, StatusGroup] = {
+    "DEQUEUED": StatusGroup(frozenset()),
     **{
-        status.value: frozenset({status})
+        status.value: StatusGroup(frozenset({status}))
         for status in JobStatus
-        if status not in {JobStatus.QUEUED, JobStatus.PENDING}
+        if status is not JobStatus.PENDING
     },
+    "PENDING_VERSION": StatusGroup(frozenset({JobStatus.WAITING}), frozenset({"executor"})),
+    "QUEUED": StatusGroup(
+        frozenset({JobStatus.QUEUED, JobStatus.PENDING, JobStatus.WAITING}), frozenset({"key"})
+    ),
+    "WAITING": StatusGroup(frozenset({JobStatus.WAITING}), frozenset({"children", "token", "remote"})),
 }
 
 
@@ -87,8 +103,16 @@ def run_details(job: Job) -> dict[str, Any]:
         details["output"] = job.result
     error = error_fields(job.error) if job.status in _FAILED else None
     if error:
-        details["error"] = error
+        details["error"] = error | _of_expiry(job)
     return details
+
+
+def _of_expiry(job: Job) -> dict[str, str]:
+    """Upstream's words for a run that was not begun in time, as far as its ttl is known."""
+    ttl = job.extra.get("ttl")
+    if job.status is not JobStatus.EXPIRED or not ttl:
+        return {}
+    return {"message": f"Run expired because the TTL ({ttl}) was reached"}
 
 
 def run_item(job: Job, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -111,13 +135,15 @@ def _booleans(status: JobStatus) -> dict[str, bool]:
 
 def _waits_for_version(job: Job) -> bool:
     """Whether nobody can run it yet, which is what upstream says of a task that no deployment has."""
-    return job.status is JobStatus.WAITING and job.waiting_for is WaitingFor.EXECUTOR
+    # One that has begun does not wait for a worker: it is its remote that waits.
+    waits = job.status is JobStatus.WAITING and job.waiting_for is WaitingFor.EXECUTOR
+    return waits and job.started is None
 
 
 def _shown(job: Job) -> JobStatus:
     """Return the status to be shown: WAITING is for runs that have begun, what has not is in a queue."""
-    in_line = {WaitingFor.EXECUTOR, WaitingFor.KEY}
-    return JobStatus.QUEUED if job.waiting_for in in_line and job.status is JobStatus.WAITING else job.status
+    in_line = job.status is JobStatus.WAITING and job.waiting_for is WaitingFor.KEY
+    return JobStatus.QUEUED if in_line or _waits_for_version(job) else job.status
 
 
 def _trigger_function(job: Job) -> str:

@@ -1,0 +1,60 @@
+"""Freeing an idempotency key (Trigger.dev's API contract, 7.8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from adapter.web.bodies import is_text
+from adapter.web.errors import ApiError
+from adapter.web.trigger_api.context import json_object
+from adapter.web.trigger_api.options import LONGEST_KEY, validated
+from adapter.web.trigger_api.tasks import request_key, task_id
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from adapter.web.trigger_api.context import ApiContext
+
+_SMALL_BODY_BYTES = 64 * 1024
+
+
+class ResetBody(BaseModel):
+    """Whose key it is."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", strict=True)
+
+    task_identifier: str = Field(min_length=1)
+
+
+class IdempotencyKeyRoutes:
+    """The one thing that can be done to a key by itself."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes. A key may hold slashes."""
+        return [Route("/api/v1/idempotencyKeys/{key:path}/reset", self.reset, methods=["POST"])]
+
+    async def reset(self, request: Request) -> Response:
+        """Free the key, so that the next trigger under it makes a new run."""
+        context = self._context
+        principal = await context.caller(request)
+        body = validated(ResetBody, json_object(await context.read(request, _SMALL_BODY_BYTES)))
+        principal.require("write", ("runs", None))
+        key: str = request.path_params["key"]
+        if not 0 < len(key) <= LONGEST_KEY or not is_text(key):
+            raise ApiError(400, "Params Error", details=["key"])
+        task = task_id(body.task_identifier)
+        held = await context.adapter.reset_idempotency_key(
+            task, key, request_key=request_key(request, principal), actor=principal.actor
+        )
+        if held is None:
+            raise ApiError(404, f"No runs found with idempotency key: {key} and task: {task}")
+        return JSONResponse({"id": key})

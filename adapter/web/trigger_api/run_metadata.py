@@ -1,0 +1,118 @@
+"""A run's metadata: read, replaced, changed by operations (Trigger.dev's API contract, 7.7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from adapter.domain.errors import JobNotFoundError
+from adapter.domain.metadata_operations import MetadataOperation
+from adapter.web.errors import ApiError
+from adapter.web.trigger_api.access import readable, writable
+from adapter.web.trigger_api.context import json_object
+from adapter.web.trigger_api.options import validated
+from adapter.web.trigger_api.tasks import request_key
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from adapter.web.trigger_api.context import ApiContext
+
+_MOST_BODY_BYTES = 2 * 1024 * 1024
+_MOST_OPERATIONS = 20_000
+
+
+class _Operation(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+    def meant(self) -> MetadataOperation:
+        """Return what it does."""
+        return MetadataOperation(**self.model_dump())
+
+
+class _WithKey(_Operation):
+    key: str = Field(max_length=1024)
+
+
+class _Value(_WithKey):
+    type: Literal["set", "append", "remove"]
+    value: Any
+
+
+class _Increment(_WithKey):
+    type: Literal["increment"]
+    value: int | float
+
+
+class _Delete(_WithKey):
+    type: Literal["delete"]
+
+
+class _Update(_Operation):
+    type: Literal["update"]
+    value: dict[str, Any]
+
+
+def _not_too_many(operations: list[Any]) -> list[Any]:
+    if len(operations) > _MOST_OPERATIONS:
+        raise ValueError(f"more than {_MOST_OPERATIONS} operations")
+    return operations
+
+
+_Operations = Annotated[
+    list[Annotated[_Value | _Increment | _Delete | _Update, Field(discriminator="type")]],
+    AfterValidator(_not_too_many),
+]
+
+
+class MetadataBody(BaseModel):
+    """Everything, or what is to be changed: here, at the parent, at the root."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", strict=True, allow_inf_nan=False)
+
+    metadata: dict[str, Any] | None = None
+    operations: _Operations | None = None
+    parent_operations: _Operations = []
+    root_operations: _Operations = []
+
+
+class MetadataRoutes:
+    """Reading and changing metadata."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes."""
+        path = "/api/v1/runs/{run}/metadata"
+        return [Route(path, self.read, methods=["GET"]), Route(path, self.change, methods=["PUT"])]
+
+    async def read(self, request: Request) -> Response:
+        """Answer the metadata as an object; upstream answers a text, which its SDK cannot read."""
+        job, _ = await readable(self._context, request)
+        return JSONResponse({"metadata": job.metadata or {}, "metadataType": "application/json"})
+
+    async def change(self, request: Request) -> Response:
+        """Change it and answer what it then is. Operations come before what would replace everything."""
+        context = self._context
+        job, principal = await writable(context, request, missing="Task Run not found")
+        body = validated(MetadataBody, json_object(await context.read(request, _MOST_BODY_BYTES)))
+        own: Any = [each.meant() for each in body.operations or ()]
+        if body.operations is None and body.metadata is not None:
+            own = body.metadata
+        try:
+            metadata = await context.adapter.update_metadata(
+                job.id,
+                own,
+                parent_operations=[each.meant() for each in body.parent_operations],
+                root_operations=[each.meant() for each in body.root_operations],
+                request_key=request_key(request, principal),
+            )
+        except JobNotFoundError:
+            raise ApiError(404, "Task Run not found") from None
+        return JSONResponse({"metadata": metadata})
