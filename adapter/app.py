@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from uuid import UUID
 
 from adapter.assembly import Assembly
+from adapter.core.batches import KeepsBatches
 from adapter.core.bulk_verbs import ActsOnMany
 from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
@@ -61,6 +62,7 @@ class Adapter(
     ControlsQueues,
     CutsOver,
     KeepsKeys,
+    KeepsBatches,
     KeepsSchedules,
     KnowsTasks,
     DeclaresTasks,

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
+from adapter.core.batches import KeepsBatches
 from adapter.core.bulk_verbs import ActsOnMany
 from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
@@ -276,6 +277,14 @@ class SyncAdapter:
     bulk_action = _waiting(ActsOnMany.bulk_action)
     bulk_actions = _waiting(ActsOnMany.bulk_actions)
     abort_bulk_action = _waiting(ActsOnMany.abort_bulk_action)
+
+    # ---- batches ---------------------------------------------------------------------------------
+
+    schedule_batch = _waiting(KeepsBatches.schedule_batch)
+    open_batch = _waiting(KeepsBatches.open_batch)
+    add_items = _waiting(KeepsBatches.add_items)
+    get_batch = _waiting(KeepsBatches.get_batch)
+    batch_jobs = _waiting(KeepsBatches.batch_jobs)
 
     # ---- schedules -------------------------------------------------------------------------------
 

@@ -127,13 +127,10 @@ class Planner:
             UnknownTaskError, TaskDisabledError, InvalidPayloadError, InvalidArgumentError,
             UnknownExecutorError: nothing is written.
         """
-        declared = self._registry.find(spec.task)
-        definition = _undeclared(spec.task) if declared is None and spec.undeclared else declared
-        if definition is None:
-            definition = self._registry.get(spec.task)
+        definition = self._definition(spec)
         if not definition.policy.enabled:
             raise TaskDisabledError(spec.task)
-        if not spec.options and spec.parent is None and declared is not None:
+        if not spec.options and spec.parent is None and not spec.undeclared:
             terms = self._plain.get(spec.task)
             if terms is None:
                 terms = self._plain[spec.task] = self._terms(definition, spec)
@@ -144,7 +141,19 @@ class Planner:
 
     def plan_unchecked(self, spec: JobSpec) -> Planned:
         """Return what `plan` does, whatever the payload is, which is left out."""
-        return self._planned(spec, self._registry.get(spec.task), "null")
+        return self._planned(spec, self._definition(spec), "null")
+
+    def plan_like(self, spec: JobSpec, before: Planned) -> Planned:
+        """Return what `plan` does, of a spec that differs in its payload at most; both share their terms."""
+        definition = before.definition
+        job = NewJob(uuid7(), definition.dump_payload_text(spec.data), before.job.terms)
+        return Planned(job, definition, before.options, before.executor)
+
+    def _definition(self, spec: JobSpec) -> TaskDefinition[Any, Any]:
+        declared = self._registry.find(spec.task)
+        if declared is None and spec.undeclared:
+            return _undeclared(spec.task)
+        return declared or self._registry.get(spec.task)
 
     def _planned(self, spec: JobSpec, definition: TaskDefinition[Any, Any], payload: str) -> Planned:
         executor = self._executor(spec.options, definition)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-from adapter.store.database import Database
+from adapter.store.database import Connection, Database, fetch
 
 _PUT: LiteralString = """
 INSERT INTO {s}.packets (path, content_type, body) VALUES (%(path)s, %(content_type)s, %(body)s)
@@ -23,7 +23,11 @@ class PacketStore:
         """Store an object, replacing one of the same path."""
         await self._database.fetch(_PUT, {"path": path, "content_type": content_type, "body": body})
 
-    async def get(self, path: str) -> tuple[str, bytes] | None:
-        """Return (content type, body), None when there is no such object."""
-        rows = await self._database.fetch(_GET, {"path": path})
+    async def get(self, path: str, conn: Connection | None = None) -> tuple[str, bytes] | None:
+        """Return (content type, body), None when there is no such object. ``conn``: read on that connection."""
+        parameters = {"path": path}
+        if conn is None:
+            rows = await self._database.fetch(_GET, parameters)
+        else:
+            rows = await fetch(conn, self._database.schema, _GET, parameters)
         return (rows[0]["content_type"], bytes(rows[0]["body"])) if rows else None

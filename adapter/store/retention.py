@@ -77,6 +77,15 @@ _TRIMS: tuple[LiteralString, ...] = (
        WHERE day < now() - interval '90 days' LIMIT %(limit)s)""",
     """DELETE FROM {s}.spent_tokens WHERE token IN (SELECT token FROM {s}.spent_tokens
        WHERE expires_at < now() LIMIT %(limit)s)""",
+    # Nobody completes a batch any more that has waited so long for its items.
+    """UPDATE {s}.batches SET status = 'ABORTED', finished_at = now(), updated_at = now(), idempotency_key = NULL,
+       request_key = NULL WHERE id IN (SELECT id FROM {s}.batches WHERE sealed_at IS NULL AND status = 'PENDING'
+       AND created_at <= now() - interval '1 hour' LIMIT %(limit)s) AND sealed_at IS NULL""",
+    """DELETE FROM {s}.batch_items WHERE (batch_id, place) IN (SELECT i.batch_id, i.place FROM {s}.batch_items i
+       JOIN {s}.batches b ON b.id = i.batch_id WHERE b.status = 'ABORTED' LIMIT %(limit)s)""",
+    """DELETE FROM {s}.batches WHERE id IN (SELECT b.id FROM {s}.batches b
+       WHERE b.created_at < now() - interval '30 days' AND NOT EXISTS (
+         SELECT FROM unnest(b.run_ids) AS r(id) JOIN {s}.worker_jobs_open o ON o.id = r.id) LIMIT %(limit)s)""",
     # The jobs of a recall go with it, a part at a time; the last part takes it along.
     """DELETE FROM {s}.recall_jobs WHERE (recall_id, job_id) IN (
        SELECT j.recall_id, j.job_id FROM {s}.recalls r JOIN {s}.recall_jobs j ON j.recall_id = r.id

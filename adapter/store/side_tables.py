@@ -111,18 +111,6 @@ def _beside_jobs(metadata: MetaData) -> None:
         stamp("at"),
         Index("redrives_at", "at"),
     )
-    Table(
-        "batches",
-        metadata,
-        required("id", Uuid, primary_key=True),
-        required("run_count", Integer),
-        required("status", Text),
-        Column("idempotency_key", Text, unique=True),
-        Column("parent_id", Uuid),
-        Column("detail", JSONB),
-        moment("sealed_at"),
-        stamp("created_at"),
-    )
 
 
 def _steering(metadata: MetaData) -> None:

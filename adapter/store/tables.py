@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from adapter.domain.job import OPEN, TERMINAL, SubmitState, WaitingFor
+from adapter.store.batch_tables import batch_tables
 from adapter.store.bulk_action_tables import bulk_action_tables
 from adapter.store.columns import flag, moment, required, stamp
 from adapter.store.cutover_tables import tables_of_cutover
@@ -113,6 +114,7 @@ def metadata_for(schema: str = "adapter") -> MetaData:
     finishing_tables(metadata)
     bulk_action_tables(metadata)
     pass_through_tables(metadata)
+    batch_tables(metadata)
     return metadata
 
 
@@ -185,6 +187,7 @@ def _jobs(metadata: MetaData) -> None:
     Index("worker_jobs_open_tag", c.type, c.tag, unique=True, postgresql_where=text("tag_held"))
     Index("worker_jobs_open_parent", c.parent_id, postgresql_where=text("parent_id IS NOT NULL"))
     Index("worker_jobs_open_root", c.root_id, postgresql_where=text("root_id IS NOT NULL"))
+    Index("worker_jobs_open_batch", c.batch_id, postgresql_where=text("batch_id IS NOT NULL"))
     Index("worker_jobs_open_tags", c.tags, postgresql_using="gin", postgresql_where=text("tags IS NOT NULL"))
 
     finished = Table(
@@ -226,6 +229,7 @@ def _jobs(metadata: MetaData) -> None:
     dead = text("NOT success AND status <> 'CANCELED'")
     Index("worker_jobs_finished_dead", f.finished, f.id, postgresql_where=dead)
     Index("worker_jobs_finished_parent", f.parent_id, postgresql_where=text("parent_id IS NOT NULL"))
+    Index("worker_jobs_finished_batch", f.batch_id, postgresql_where=text("batch_id IS NOT NULL"))
     Index("worker_jobs_finished_root", f.root_id, postgresql_where=text("root_id IS NOT NULL"))
     Index(
         "worker_jobs_finished_tags", f.tags, postgresql_using="gin", postgresql_where=text("tags IS NOT NULL")

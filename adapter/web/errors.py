@@ -37,6 +37,8 @@ STATUS: dict[type[errors.AdapterError], int] = {
     errors.JobNotFoundError: 404,
     errors.JobStateError: 422,
     errors.BulkActionNotFoundError: 404,
+    errors.BatchNotFoundError: 404,
+    errors.BatchAbortedError: 422,
     errors.FlagConflictError: 409,
     errors.DrillConflictError: 409,
     errors.FinalizationError: 409,

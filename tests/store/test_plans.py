@@ -9,6 +9,7 @@ from psycopg import sql
 
 from adapter import JobFilter, JobStatus
 from adapter.store import (
+    batches,
     claims,
     dead_letters,
     endings,
@@ -191,6 +192,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "next due": (upkeep._NEXT_DUE, {}, {"worker_jobs_open_due"}),
     "expire": (upkeep._EXPIRE, {"limit": 500}, {"worker_jobs_open_expiry"}),
     "admit": (upkeep._ADMIT, {"tasks": ["task1"], "limit": 1000}, {"worker_jobs_open_waiting"}),
+    "a batch": (batches._GET, {"id": new_id(), "abandoned": "1 hour"}, {"worker_jobs_open_pkey"}),
     "stranded": (stranded._STRANDED, {}, {"worker_jobs_open_stranded"}),
     "dispatch claim": (
         outbox._CLAIM,

@@ -19,6 +19,8 @@
     │   ├── DuplicateJobError          duplicate_job
     │   ├── JobNotFoundError           job_not_found
     │   ├── JobStateError              job_state
+    │   ├── BatchNotFoundError         batch_not_found
+    │   ├── BatchAbortedError          batch_aborted
     │   ├── ReplayMismatchError        replay_mismatch
     │   ├── RecallNotFoundError        recall_not_found
     │   ├── RecallConflictError        recall_conflict
@@ -99,6 +101,8 @@ from adapter.domain.errors.remotes import (
     WebhookError,
 )
 from adapter.domain.errors.requests import (
+    BatchAbortedError,
+    BatchNotFoundError,
     BulkActionNotFoundError,
     ChangeNotFoundError,
     DrillConflictError,
@@ -136,6 +140,8 @@ from adapter.domain.errors.stores import (
 __all__ = [
     "AbortJobError",
     "AdapterError",
+    "BatchAbortedError",
+    "BatchNotFoundError",
     "BodyTooLargeError",
     "BulkActionNotFoundError",
     "ChangeNotFoundError",

@@ -110,6 +110,24 @@ class JobStateError(RequestError):
     code = "job_state"
 
 
+class BatchNotFoundError(RequestError):
+    """No batch has that id, or it is past its retention."""
+
+    code = "batch_not_found"
+
+    def __init__(self, batch_id: object) -> None:
+        super().__init__(f"There is no batch {batch_id}.")
+
+
+class BatchAbortedError(RequestError):
+    """The batch waited too long for its items."""
+
+    code = "batch_aborted"
+
+    def __init__(self, batch_id: object) -> None:
+        super().__init__(f"Batch {batch_id} was never completed, and is aborted. Open a new one.")
+
+
 class ReplayMismatchError(RequestError):
     """A handler that runs again has asked for other children than the first time."""
 

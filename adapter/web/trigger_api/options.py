@@ -53,24 +53,26 @@ Tag = Annotated[str, Field(max_length=_LONGEST_TAG), AfterValidator(_storable)]
 _Concurrency = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,122}$")]
 
 
-class _Wire(BaseModel):
+class Wire(BaseModel):
+    """What comes in camelCase, with fields of newer clients passed over."""
+
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", strict=True, allow_inf_nan=False)
 
 
-class KeyOptions(_Wire):
+class KeyOptions(Wire):
     """What the SDK's user passed; on the wire the key itself is a hash."""
 
     key: _Text | None = Field(default=None, max_length=LONGEST_KEY)
     scope: _NameText | None = None
 
 
-class QueueName(_Wire):
+class QueueName(Wire):
     """A custom queue."""
 
     name: _NameText
 
 
-class DebounceOptions(_Wire):
+class DebounceOptions(Wire):
     """How calls of one key are made into one run."""
 
     key: _NameText = Field(min_length=1)
@@ -92,7 +94,7 @@ class DebounceOptions(_Wire):
             raise ApiError(422, f"Invalid debounce: {error}") from None
 
 
-class CommonOptions(_Wire):
+class CommonOptions(Wire):
     """What trigger and replay share."""
 
     concurrency_key: _NameText | int | float | None = None
@@ -122,7 +124,7 @@ class CommonOptions(_Wire):
             "queue": self.queue_name() or None,
             "concurrency_key": None if self.concurrency_key is None else str(self.concurrency_key) or None,
             "idempotency_key": self.idempotency_key or None,
-            "idempotency_ttl": _key_ttl(self.idempotency_key_ttl),
+            "idempotency_ttl": key_life(self.idempotency_key_ttl),
             "ttl": _ttl(self.ttl),
             "tags": _tags(self.tags),
             "max_attempts": None if self.max_attempts is None else min(self.max_attempts, MOST_ATTEMPTS),
@@ -180,7 +182,7 @@ class TriggerOptions(CommonOptions):
         return call | {"extra": extra} if extra else call
 
 
-class TriggerBody(_Wire):
+class TriggerBody(Wire):
     """The body of a trigger. A payload that was not sent is None."""
 
     payload: Any = None
@@ -258,7 +260,7 @@ def _ttl(ttl: str | int | None) -> timedelta | None:
     return found or None
 
 
-def _key_ttl(text: str | None) -> timedelta | None:
+def key_life(text: str | None) -> timedelta | None:
     """Return the key's life; upstream silently takes its default for what it cannot read."""
     if text is None or not _KEY_TTL.fullmatch(text):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adapter.web.trigger_api.batches import BatchRoutes
 from adapter.web.trigger_api.bulk_actions import BulkActionRoutes
 from adapter.web.trigger_api.context import ApiContext
 from adapter.web.trigger_api.idempotency_keys import IdempotencyKeyRoutes
@@ -31,6 +32,7 @@ def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
     context = ApiContext(adapter, keyring)
     groups = (
         TaskRoutes,
+        BatchRoutes,
         RunRoutes,
         MetadataRoutes,
         TraceRoutes,
