@@ -49,6 +49,11 @@ async def in_steps(payload: Steps, ctx: JobContext) -> dict[str, int]:
     return {"done": payload.steps}
 
 
+@adapter.task("family")
+async def family(payload: JsonValue, ctx: JobContext) -> JsonValue:
+    return await ctx.trigger_and_wait("echo", payload)
+
+
 @adapter.task("slow")
 async def slow(payload: JsonValue) -> None:
     """Ends when it is canceled, and never else."""

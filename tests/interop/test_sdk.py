@@ -35,8 +35,19 @@ RESOURCES = [
     "a queue is found, paused, resumed and limited",
     "a queue that is not there, and a limit that cannot be",
 ]
+RUNS = [
+    "a run with its family, and what it was asked for",
+    "a payload and an output that are too large to be inline",
+    "every filter at once, and those that find nothing",
+    "pages forward, back and in a loop",
+    "a delayed run is moved",
+    "a run is replayed, as it was and otherwise",
+    "an idempotency key is reset",
+    "many runs are canceled and replayed at once",
+    "a run that ends by its ttl ends a poll",
+]
 #: What is run after one another on one server, and the steps it must take.
-SESSIONS = {"sdk_session.mjs": STEPS, "sdk_resources.mjs": RESOURCES}
+SESSIONS = {"sdk_session.mjs": STEPS, "sdk_runs.mjs": RUNS, "sdk_resources.mjs": RESOURCES}
 
 
 @pytest.mark.interop
