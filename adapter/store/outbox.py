@@ -155,11 +155,6 @@ _REROUTE: LiteralString = (
     + REROUTED
 )
 
-_WAITING_TYPES: LiteralString = """
-SELECT DISTINCT executor, type FROM {s}.worker_jobs_open
-WHERE status IN ('PENDING', 'DELAYED') AND executor <> 'local' AND submit_state = 'never'
-"""
-
 _NEXT_TRY: LiteralString = """
 SELECT extract(epoch FROM min(greatest(next_try_at, dispatch_lease_until)) - now())::float8 AS seconds
 FROM {s}.worker_jobs_open
@@ -291,11 +286,6 @@ async def reroute(
         },
     )
     return [each["queue"] for each in rows]
-
-
-async def undispatched_types(conn: Connection, schema: Schema) -> list[tuple[str, str]]:
-    """Return (executor, task) of every remote row no try has left for."""
-    return [(row["executor"], row["type"]) for row in await fetch(conn, schema, _WAITING_TYPES)]
 
 
 async def next_try(conn: Connection, schema: Schema, executor: str) -> float | None:

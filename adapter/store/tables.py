@@ -175,6 +175,8 @@ def _jobs(metadata: MetaData) -> None:
     )
     stranded = text("status = 'WAITING' AND waiting_for = 'executor'")
     Index("worker_jobs_open_stranded", c.executor, c.type, postgresql_where=stranded)
+    unsent = text("status IN ('PENDING', 'DELAYED') AND executor <> 'local' AND submit_state = 'never'")
+    Index("worker_jobs_open_unsent", c.executor, c.type, postgresql_where=unsent)
     Index("worker_jobs_open_waiting", c.waiting_for, c.type, postgresql_where=text("status = 'WAITING'"))
     Index(
         "worker_jobs_open_dispatch",

@@ -138,7 +138,10 @@ def _due(row: DictRow) -> Iterator[WaitReason]:
 def _at_remote(row: DictRow, status: JobStatus) -> Iterator[WaitReason]:
     executor, state = row["executor"], SubmitState(row["submit_state"])
     detail = {"executor": executor, "submit_state": state.value, "tries": row["submit_tries"]}
-    if state is SubmitState.ACCEPTED:
+    if row["waiting_for"] == WaitingFor.EXECUTOR and state is SubmitState.NEVER:
+        text = f"No application that looked at it declares what {row['type']} is called at {executor}."
+        yield WaitReason(code="no_handler", text=text, since=row["updated_at"], detail={"task": row["type"]})
+    elif state is SubmitState.ACCEPTED:
         text = (
             f"It is at {executor} as {row['remote_run_id']}, {row['remote_status'] or 'not started'} there."
         )

@@ -1,14 +1,19 @@
 """Jobs that a switch sends to where nobody can run them: accepted, waiting, and let go again."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from adapter import Adapter, JobStatus
 from adapter.core.worker import Worker
+from adapter.domain.clock import SystemClock
 from adapter.domain.errors import UnknownExecutorError
-from tests.rig import Rig, rigged, usual_tasks
+from adapter.testing.remote import MemoryExecutor
+from tests.fakes.clock import ManualClock
+from tests.fakes.trigger_dev import FakeTriggerDev
+from tests.rig import Rig, rigged, trigger_executor, usual_tasks
 
 
 async def shown(rig: Rig, job_id: Any) -> tuple[Any, ...]:
@@ -36,6 +41,46 @@ async def test_a_job_for_a_remote_that_lacks_its_task_waits_for_one_that_has_it(
         await newer.adapter.dispatcher.run_once()
         assert await shown(newer, job.id) == ("trigger", "QUEUED", None, 1)
     assert len(rig.fake.runs) == 1
+
+
+async def test_a_delayed_job_for_a_remote_that_lacks_its_task_waits_when_it_is_due(rig: Rig) -> None:
+    await rig.adapter.kill("echo", to="trigger", reason="INC-7")
+    sent = await rig.adapter.schedule_job("echo", delay=timedelta(hours=1))
+    later = await rig.adapter.schedule_job("echo", delay=timedelta(hours=2))
+    has_it = await rig.adapter.schedule_job("remote", delay=timedelta(hours=1))
+    for each in (sent, has_it):
+        await rig.set(each.id, "due = now()")
+    await rig.adapter.maintenance.run_once()
+    await rig.dispatch()
+    assert await shown(rig, sent.id) == ("trigger", "WAITING", "executor", 1)
+    assert await shown(rig, later.id) == ("trigger", "DELAYED", None, 1)
+    assert (await shown(rig, has_it.id))[1] == "QUEUED"
+    assert (await rig.adapter.why_waiting(sent.id))[0].code == "no_handler"
+    await rig.adapter.clear_flag("kill", "echo", reason="over")
+    await rig.dispatch()
+    assert await shown(rig, sent.id) == ("local", "QUEUED", None, 2)
+
+
+async def test_a_switch_from_one_remote_to_one_that_lacks_the_task_lets_its_jobs_wait_there(
+    database_url: str,
+) -> None:
+    fake = FakeTriggerDev(ManualClock(SystemClock().now()))
+
+    def declare(adapter: Adapter) -> None:
+        adapter.remote_task("report", executor="trigger")
+
+    async with rigged(
+        database_url, declare, executors=[trigger_executor(fake), MemoryExecutor("other")], fake=fake
+    ) as rig:
+        now = await rig.adapter.schedule_job("report")
+        later = await rig.adapter.schedule_job("report", delay=timedelta(hours=1))
+        await rig.adapter.kill("report", to="other", reason="INC-7")
+        await rig.dispatch()
+        assert await shown(rig, now.id) == ("other", "WAITING", "executor", 2)
+        await rig.set(later.id, "due = now()")
+        await rig.adapter.maintenance.run_once()
+        await rig.dispatch()
+        assert await shown(rig, later.id) == ("other", "WAITING", "executor", 2)
 
 
 async def test_what_a_switch_takes_from_the_outbox_waits_where_it_cannot_run(database_url: str) -> None:

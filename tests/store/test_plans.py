@@ -193,6 +193,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "expire": (upkeep._EXPIRE, {"limit": 500}, {"worker_jobs_open_expiry"}),
     "admit": (upkeep._ADMIT, {"tasks": ["task1"], "limit": 1000}, {"worker_jobs_open_waiting"}),
     "a batch": (batches._GET, {"id": new_id(), "abandoned": "1 hour"}, {"worker_jobs_open_pkey"}),
+    "unsent": (stranded._UNSENT, {}, {"worker_jobs_open_unsent"}),
     "stranded": (stranded._STRANDED, {}, {"worker_jobs_open_stranded"}),
     "dispatch claim": (
         outbox._CLAIM,

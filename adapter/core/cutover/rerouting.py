@@ -38,7 +38,7 @@ class Rerouter:
             if stranded_too:
                 for executor, task in await stranded.stranded_types(conn, self._database.schema):
                     await self._unstrand(conn, executor, task, flags)
-            for executor, task in await outbox.undispatched_types(conn, self._database.schema):
+            for executor, task in await stranded.unsent_types(conn, self._database.schema):
                 # One pass may not reach every row: none of the others may leave meanwhile.
                 if await self._see_to(conn, executor, task, flags):
                     held.setdefault(executor, []).append(task)
@@ -59,6 +59,9 @@ class Rerouter:
         if executor not in policy.remote_ids:
             self._say_once(executor, task)
         if not self.is_held(executor, task, flags):
+            if self._registry.find(task) is not None and not can_run(policy, executor, flags):
+                # Delayed jobs became due, or a switch has sent them there: whoever has it takes them up.
+                await stranded.strand(conn, self._database.schema, executor, task)
             return False
         by_switch = kill is not None and kill[0] != executor
         to, reason = kill if kill is not None and by_switch else (policy.fallback, _CIRCUIT.format(executor))

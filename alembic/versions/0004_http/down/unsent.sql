@@ -1,0 +1,1 @@
+DROP INDEX {s}.worker_jobs_open_unsent;
