@@ -16,6 +16,7 @@ from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
 from adapter.core.declaring import DeclaresTasks
 from adapter.core.fence import StartClaim
+from adapter.core.figures import TellsFigures
 from adapter.core.handle import JobHandle
 from adapter.core.job_changes import ChangesJobs
 from adapter.core.job_verbs import LooksAfterJobs
@@ -65,6 +66,7 @@ class Adapter(
     KeepsBatches,
     KeepsSchedules,
     KnowsTasks,
+    TellsFigures,
     DeclaresTasks,
     Assembly,
 ):

@@ -19,6 +19,7 @@ from adapter.core.batches import KeepsBatches
 from adapter.core.bulk_verbs import ActsOnMany
 from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
+from adapter.core.figures import TellsFigures
 from adapter.core.job_changes import ChangesJobs
 from adapter.core.job_verbs import LooksAfterJobs
 from adapter.core.keys import KeepsKeys
@@ -305,3 +306,9 @@ class SyncAdapter:
     list_keys = _waiting(KeepsKeys.list_keys)
     revoke_key = _waiting(KeepsKeys.revoke_key)
     rotate_key = _waiting(KeepsKeys.rotate_key)
+
+    # ---- figures ---------------------------------------------------------------------------------
+
+    figures = _waiting(TellsFigures.figures)
+    job_counts = _waiting(TellsFigures.job_counts)
+    alerts = _waiting(TellsFigures.alerts)

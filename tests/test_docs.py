@@ -231,7 +231,7 @@ def test_every_route_is_documented_and_nothing_else() -> None:
     served = {route.path.replace(":path", "") for route in routes}
     documented: set[str] = set()
     for row in rows("http-api.md"):
-        documented |= set(re.findall(r"(/(?:api|livez|readyz)[^`\s,]*)", row[0]))
+        documented |= set(re.findall(r"(/(?:api|livez|readyz|metrics|realtime)[^`\s,]*)", row[0]))
     assert documented == served
 
 

@@ -32,6 +32,7 @@ from adapter.core.cutover.way_back import WaysBack
 from adapter.core.dead_letters import DeadLetters
 from adapter.core.dispatch import Dispatcher
 from adapter.core.fence import StartFence
+from adapter.core.figures import FigureKeeper
 from adapter.core.flags import FlagSource
 from adapter.core.group_commit import GroupCommit
 from adapter.core.hooks import HookPoints
@@ -82,6 +83,7 @@ _MADE_BY_OPEN = frozenset(
         "drilling",
         "failback",
         "fence",
+        "figure_keeper",
         "finalizing",
         "firing",
         "group_commit",
@@ -235,6 +237,7 @@ class Building(HookPoints[Any, Any], ABC):
         self.hand_overs = HandOvers(self._parts, ticks)
         self.watch = Watch(self.database, self.clock)
         self.hub = Hub(self.database, self.notifier, self.clock, self._can_hear)
+        self.figure_keeper = FigureKeeper(self.database, self.clock)
         self.router = Router(self._parts, self._flags, self.planner, self.scheduler)
         canaries = CanaryKeeper(self._parts, self.planner, self.scheduler)
         self.failback = Failback(self._parts, self._flags, canaries)

@@ -34,6 +34,7 @@ from adapter.store.batch_tables import batch_tables
 from adapter.store.bulk_action_tables import bulk_action_tables
 from adapter.store.columns import flag, moment, required, stamp
 from adapter.store.cutover_tables import tables_of_cutover
+from adapter.store.figure_tables import figure_tables
 from adapter.store.finishing_tables import finishing_tables
 from adapter.store.pass_through_tables import pass_through_tables
 from adapter.store.recall_tables import recall_tables
@@ -111,6 +112,7 @@ def metadata_for(schema: str = "adapter") -> MetaData:
     tables_of_cutover(metadata)
     recall_tables(metadata)
     security_tables(metadata)
+    figure_tables(metadata)
     finishing_tables(metadata)
     bulk_action_tables(metadata)
     pass_through_tables(metadata)

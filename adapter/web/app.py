@@ -20,6 +20,8 @@ from adapter.web.keys import KeyRoutes
 from adapter.web.middleware import Outermost
 from adapter.web.pass_through.front import PassingThrough
 from adapter.web.pass_through.routes import PassThroughRoutes
+from adapter.web.people.jobs import JobRoutes
+from adapter.web.people.standing import StandingRoutes
 from adapter.web.rates import RateLimit
 from adapter.web.same_origin import host_of
 from adapter.web.stream import StreamRoutes
@@ -38,7 +40,7 @@ def create_app(
     authenticate: Authenticate | None = None,
     authorize: Authorize | None = None,
 ) -> Starlette:
-    """Return the application: webhooks, health, the Trigger.dev-compatible API, cutover, keys.
+    """Return the application: webhooks, health, the Trigger.dev-compatible API, cutover, jobs, figures, keys.
 
     With ``owns_adapter`` its lifespan opens and closes the adapter. A host that mounts the application
     opens the adapter itself and passes False: nobody runs the lifespan of a mounted application.
@@ -54,6 +56,7 @@ def create_app(
         token_rate=RateLimit(settings.api_token_rate_per_minute, clock),
         hosts=frozenset(filter(None, map(host_of, (settings.public_url or "", *settings.cors_origins)))),
     )
+    asking = Asking(adapter, keyring)
     routes = [
         *health.routes(Readiness(adapter.probe, clock)),
         *WebhookRoutes(adapter).routes,
@@ -61,7 +64,7 @@ def create_app(
         *cutover.routes(adapter, keyring),
         *StreamRoutes(adapter, keyring).routes,
         *PassThroughRoutes(adapter, keyring).routes,
-        *KeyRoutes(Asking(adapter, keyring)).routes,
+        *(route for group in (KeyRoutes, JobRoutes, StandingRoutes) for route in group(asking).routes),
     ]
     outermost = Middleware(
         Outermost,

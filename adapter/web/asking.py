@@ -49,14 +49,23 @@ class Asking:
         """Return who calls and may do everything; errors: see `Keyring.require_root`."""
         return await self.keyring.require_root(request, self.adapter.clock.now())
 
-    async def body(self, request: Request, model: type[_Body], *, most: int = _MOST_BODY_BYTES) -> _Body:
-        """Return the body.
+    async def body(
+        self,
+        request: Request,
+        model: type[_Body],
+        *,
+        most: int = _MOST_BODY_BYTES,
+        empty_ok: bool = False,
+    ) -> _Body:
+        """Return the body; with ``empty_ok`` an absent one says nothing.
 
         Raises:
             ApiError: 400, naming the paths and what is wrong there, never the values.
             BodyTooLargeError: 413.
         """
         raw = await read_body(request, most)
+        if empty_ok and not raw.strip():
+            raw = b"{}"
         try:
             return _validated(model, load_object(raw), "body")
         except BadJsonError as error:

@@ -1,0 +1,1 @@
+"""REST for people: jobs, how things stand, figures for Prometheus."""

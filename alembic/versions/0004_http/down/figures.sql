@@ -1,0 +1,2 @@
+DROP TABLE {s}.finished_counted;
+DROP TABLE {s}.finished_counts;
