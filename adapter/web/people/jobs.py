@@ -19,7 +19,7 @@ from adapter.domain.job import Job, JobStatus
 from adapter.store.insights import JobFilter
 from adapter.web.asking import Asking, Body, answer
 from adapter.web.auth import forbidden
-from adapter.web.trigger_api.runs import resources_of
+from adapter.web.trigger_api.access import resources_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
