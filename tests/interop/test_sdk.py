@@ -35,6 +35,19 @@ RESOURCES = [
     "a queue is found, paused, resumed and limited",
     "a queue that is not there, and a limit that cannot be",
 ]
+BATCHES = [
+    "batch.trigger, of two tasks",
+    "tasks.batchTrigger, a thousand at once",
+    "batch.triggerByTask, and a task's own batchTrigger",
+    "items that come as a stream",
+    "payloads of a batch that are offloaded",
+    "a batch under one key, and its items under keys made of it",
+    "keys of items, and idempotencyKeys.create with its scopes",
+    "items that cannot be triggered",
+    "batches that cannot be",
+    "debounce, leading and trailing",
+    "a task that nobody knows",
+]
 RUNS = [
     "a run with its family, and what it was asked for",
     "a payload and an output that are too large to be inline",
@@ -47,7 +60,12 @@ RUNS = [
     "a run that ends by its ttl ends a poll",
 ]
 #: What is run after one another on one server, and the steps it must take.
-SESSIONS = {"sdk_session.mjs": STEPS, "sdk_runs.mjs": RUNS, "sdk_resources.mjs": RESOURCES}
+SESSIONS = {
+    "sdk_session.mjs": STEPS,
+    "sdk_runs.mjs": RUNS,
+    "sdk_resources.mjs": RESOURCES,
+    "sdk_batches.mjs": BATCHES,
+}
 
 
 @pytest.mark.interop
