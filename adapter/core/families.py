@@ -193,7 +193,7 @@ class Families:
             JobInterruptedError: the parent is not ours any more, or canceled.
             ReplayMismatchError: the call that made them made other ones.
         """
-        planned = [self._scheduler.plan(replace(spec, parent=parent)) for spec in specs]
+        planned = [self._scheduler.plan(_awaited(spec, parent)) for spec in specs]
         schema = self.database.schema
         async with self.database.transaction() as conn:
             held = await families.hold(conn, schema, parent, lease)
@@ -360,6 +360,13 @@ class Family:
             self._suspended_at = None
             self._context.go_on(waited)
             self._families.leave(self._job.id)
+
+
+def _awaited(spec: JobSpec, parent: Job) -> JobSpec:
+    """Return the spec of a child that its parent waits for."""
+    options = spec.options.copy()
+    options["extra"] = {**(options.get("extra") or {}), "resumes_parent": True}
+    return replace(spec, parent=parent, options=options)
 
 
 def _found(candidates: Sequence[UUID], known: dict[UUID, Job]) -> Job | None:

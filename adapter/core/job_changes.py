@@ -22,12 +22,14 @@ from adapter.store import relatives as relations
 from adapter.store.database import Database
 from adapter.store.insights import Insights, JobEvent
 from adapter.store.relatives import Relatives
+from adapter.store.wakeup import Notifier
 
 
 class ChangesJobs:
     """Mixed into the adapter. Each change is one transaction, and safe to say twice."""
 
     database: Database
+    notifier: Notifier
 
     async def reschedule_job(
         self,
@@ -56,6 +58,7 @@ class ChangesJobs:
             schema = self.database.schema
             moved = await job_changes.reschedule(conn, schema, job_id, due=due, delay=delay, actor=actor)
             if moved is not None:
+                self.notifier.changed()
                 return moved
             known = await jobs.get(conn, schema, job_id)
         if known is None:
@@ -85,6 +88,7 @@ class ChangesJobs:
                 raise TooManyTagsError(len(union), MOST_TAGS)
             if fresh:
                 await job_changes.set_tags(conn, schema, locked.job, union)
+        self.notifier.changed()
         return fresh
 
     async def update_metadata(
@@ -140,6 +144,7 @@ class ChangesJobs:
                 await job_changes.set_metadata(conn, schema, each.job, changed)
                 if each.job.id == job_id:
                     metadata = changed
+        self.notifier.changed()
         return metadata
 
     async def reset_idempotency_key(

@@ -106,7 +106,7 @@ async def test_a_job_knows_those_around_it(database_url: str) -> None:
         assert (found.parent, found.root) == (root, root)
         (leaf,) = found.children
         assert {job.id for job in await rig.adapter.family(leaf)} == {middle.id, leaf.id}
-        assert leaf.extra["depth"] == 2
+        assert leaf.extra == {"depth": 2, "resumes_parent": True}
         set_root = MetadataOperation("set", "seen", 1)
         added = MetadataOperation("append", "by", "leaf")
         await rig.adapter.update_metadata(

@@ -206,6 +206,30 @@ async def test_every_filter_finds_what_it_says(adapter: Adapter, client: httpx.A
     assert await listed(client, path, env="staging") == []
 
 
+async def test_a_run_is_found_under_the_word_that_it_shows(
+    adapter: Adapter, client: httpx.AsyncClient
+) -> None:
+    body = {"payload": 1}
+    unknown = (await client.post("/api/v1/tasks/nobody-has-this/trigger", json=body)).json()["id"]
+    found = {word: await made(adapter) for word in ("key", "children")}
+    for word, run_id in found.items():
+        await adapter.database.fetch(
+            "UPDATE {s}.worker_jobs_open SET status = 'WAITING', waiting_for = %(word)s WHERE id = %(id)s",
+            {"word": word, "id": (await job_of(adapter, run_id)).id},
+        )
+    for word, run_id in (
+        ("PENDING_VERSION", unknown),
+        ("QUEUED", found["key"]),
+        ("WAITING", found["children"]),
+    ):
+        assert await listed(client, status=word) == [run_id]
+        assert (await client.get(f"/api/v3/runs/{run_id}")).json()["status"] == word
+    assert await listed(client, status="QUEUED,WAITING,PENDING_VERSION") == [
+        *reversed(found.values()),
+        unknown,
+    ]
+
+
 async def test_an_old_run_is_shown_to_who_asks_for_its_time(
     adapter: Adapter, client: httpx.AsyncClient
 ) -> None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from adapter.domain.identity import run_id_of
 from adapter.domain.job import Job, JobStatus
-from adapter.domain.wire import error_fields, moment
+from adapter.domain.wire import moment
 from adapter.web.errors import ApiError
+from adapter.web.trigger_api.results import run_error
 from adapter.web.trigger_api.wire import run_summary
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def run_row(job: Job, hidden: frozenset[str] = frozenset()) -> dict[str, Any]:
         "metadata": _json(job.metadata),
         "metadataType": _JSON,
         "runTags": sorted(job.tags),
-        "error": _error(job),
+        "error": run_error(job) if ended and job.status is not JobStatus.COMPLETED else None,
         "realtimeStreams": [],
     }
     return {name: value for name, value in row.items() if name not in hidden}
@@ -141,19 +142,3 @@ def _moment(at: datetime | None) -> str | None:
 
 def _json(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _error(job: Job) -> dict[str, Any] | None:
-    error = (
-        error_fields(job.error)
-        if job.finished is not None and job.status is not JobStatus.COMPLETED
-        else None
-    )
-    if error is None:
-        return None
-    return {
-        "type": "BUILT_IN_ERROR",
-        "name": error.get("name", "Error"),
-        "message": error["message"],
-        "stackTrace": error.get("stackTrace", ""),
-    }

@@ -20,7 +20,8 @@ await step("a run with its family, and what it was asked for", async () => {
   const [child] = run.relatedRuns.children;
   const below = await runs.retrieve(child.id);
   assert.deepEqual([below.depth, below.relatedRuns.parent.id, below.relatedRuns.root.id], [1, run.id, run.id]);
-  assert.equal(run.relatedRuns.parent, undefined);
+  assert.deepEqual([run.relatedRuns.parent, run.triggerFunction], [undefined, "trigger"]);
+  assert.equal(below.triggerFunction, "triggerAndWait");
   for (const filter of [{ machine: "small-2x" }, { region: ["eu-central-1"] }, { version: "20250101.1" }]) {
     assert.deepEqual(ids(await runs.list({ tag: session, ...filter })), [run.id], JSON.stringify(filter));
   }
