@@ -55,6 +55,7 @@ def list_(
     user_id: Annotated[str | None, typer.Option()] = None,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 25,
     after: Annotated[str | None, typer.Option(metavar="CURSOR", help="The page after this one.")] = None,
+    shadows: Annotated[bool, typer.Option("--shadows", help="Also the copies that shadows make.")] = False,
 ) -> None:
     """List jobs, newest first. An option given twice finds either."""
     from adapter.cli import job_views
@@ -72,6 +73,7 @@ def list_(
         user_id=user_id,
         limit=limit,
         after=after,
+        shadows=shadows,
     )
 
     async def read(adapter: Adapter) -> tuple[JobPage, datetime]:

@@ -82,6 +82,21 @@ class JobsKit:
             " AND executor = 'local'"
         )
 
+    async def fire_ticks(self) -> list[Job]:
+        """Fire every tick of a schedule that is due, and return the jobs of these ticks; they do not run yet.
+
+        A schedule's next tick comes nearer with `advance`, as everything that is stored.
+        """
+        before = set(await self._ticked())
+        await self.adapter.firing.run_once()
+        return await self._jobs([each for each in await self._ticked() if each not in before])
+
+    async def _ticked(self) -> list[UUID]:
+        rows = await self.adapter.database.fetch(
+            "SELECT job_id FROM {s}.schedule_ticks ORDER BY fire_time, job_id"
+        )
+        return [row["job_id"] for row in rows]
+
     async def run_job(
         self, task: Task[Any, Any] | str, payload: Any = None, **options: Unpack[ScheduleOptions]
     ) -> Job:

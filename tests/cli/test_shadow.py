@@ -51,3 +51,14 @@ def test_parity_has_a_code_for_each_verdict(shop: ModuleType, database: str) -> 
     ended(database, "local", "FAILED", 500)
     bad = adapter("--json", *words[:3], "--reference", "trigger", "--at-least", "5")
     assert (bad.code, bad.document["tasks"][0]["verdicts"][0]["verdict"]) == (1, "fail")
+
+
+def test_copies_are_listed_only_when_asked_for(shop: ModuleType, database: str) -> None:
+    ended(database, "trigger", "COMPLETED", 2)
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            "UPDATE adapter.worker_jobs_finished SET extra = jsonb_build_object('shadow_of', id)"
+            " WHERE id = (SELECT min(id::text)::uuid FROM adapter.worker_jobs_finished)"
+        )
+    listed = [adapter("--json", "jobs", "list", *more).document["jobs"] for more in ((), ("--shadows",))]
+    assert [len(each) for each in listed] == [1, 2]

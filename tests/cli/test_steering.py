@@ -49,6 +49,10 @@ def test_a_rollout_is_set_listed_and_cleared(shop: ModuleType) -> None:
     table = adapter("cutover", "status").out
     assert "trigger 25%, local 75%" in table
     assert "rollout by tag (allow, when); else default" in table
+    said = adapter("cutover", "status").err
+    assert "Can we still go back to local? NO for index: no worker is alive" in said
+    (way,) = adapter("--json", "cutover", "status").document["ways_back"]
+    assert (way["task"], way["executor"], way["verdict"]) == ("index", "local", "failed")
     assert adapter("cutover", "withdraw", "index", "--reason", "done").code == 0
     assert flags() == []
 

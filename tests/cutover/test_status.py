@@ -84,3 +84,34 @@ async def test_what_a_switch_would_hold_up_is_a_warning(rig: Rig) -> None:
     warnings = (await rig.adapter.cutover_status()).warnings
     assert any("remote cannot run at local; its jobs wait for local" in each for each in warnings)
     assert not any("both cannot run" in each for each in warnings)
+
+
+async def test_can_we_still_go_back_stands_beside_what_was_moved(database_url: str) -> None:
+    def declare(adapter: Adapter) -> None:
+        usual_tasks(adapter)
+
+        @adapter.task("moved", remote_id={"trigger": "moved"}, executor="trigger")
+        async def moved(payload: Any) -> None:
+            del payload
+
+        del moved
+
+    async with rigged(database_url, declare) as rig:
+
+        async def back() -> list[tuple[str, str, str]]:
+            found = (await rig.adapter.cutover_status()).ways_back
+            return [(each.executor, each.task, each.verdict) for each in found]
+
+        assert await back() == [], "nothing was moved"
+        await rig.adapter.rollout("moved", to="local", percent=100, reason="home")
+        await rig.adapter.rollout("both", to="trigger", percent=25, reason="week 1")
+        assert await back() == [("local", "both", "failed"), ("trigger", "moved", "passed")]
+        await rig.work()
+        assert await back() == [("local", "both", "passed"), ("trigger", "moved", "passed")]
+        await rig.adapter.open_circuit("moved", executor="trigger", reason="INC-7")
+        assert (await back())[1] == ("trigger", "moved", "failed")
+        await rig.sql(
+            "INSERT INTO {s}.finalizations (executor, task, actor, source, reason, gates, accepted)"
+            " VALUES ('trigger', 'moved', 'ann', 'api', 'done', '[]', '{}')"
+        )
+        assert await back() == [("local", "both", "passed")]

@@ -95,6 +95,16 @@ async def test_a_retry_waits_until_time_is_moved(jobs: JobsKit) -> None:
     assert attempts == [1, 2, 3]
 
 
+async def test_ticks_fire_when_a_test_says_so_and_their_time_has_come(jobs: JobsKit) -> None:
+    schedule = await shop.schedule_cron("mail", "0 3 * * *", {"about": 7})
+    assert await jobs.fire_ticks() == []
+    jobs.advance(days=1)
+    (job,) = await jobs.fire_ticks()
+    assert (job.type, job.schedule_id, job.status) == ("mail", schedule.id, JobStatus.QUEUED)
+    assert await jobs.fire_ticks() == []
+    assert [each.result for each in await jobs.run_pending()] == ["mail about 7"]
+
+
 async def test_retries_need_not_wait(jobs: JobsKit) -> None:
     await ship.schedule(Order(order_id=-1))
     later = await mail.schedule({"about": 0}, delay=timedelta(hours=1))

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from adapter.cli.invocation import Invocation
+from adapter.domain.gates import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from adapter.app import Adapter
     from adapter.core.cutover.status import CutoverStatus, TaskStatus
+    from adapter.core.cutover.way_back import WayBack
     from adapter.store.flag_entries import FlagEntry
 
 _NOTHING = (None, None, None)
+#: More tasks than this are counted and not named.
+_MOST_NAMED = 5
 
 
 def status(ctx: typer.Context) -> None:
@@ -32,8 +37,29 @@ def status(ctx: typer.Context) -> None:
     parts = [output.table(columns, rows)] if rows else []
     notes = "" if rows else "No tasks are known, and nothing is switched: say --app pkg.mod:adapter."
     invocation.answer(found, *parts, note=notes)
+    if not invocation.as_json:
+        for line in _back(found.ways_back):
+            invocation.say(line)
     for each in found.warnings if not invocation.as_json else ():
         invocation.say(f"warning: {each}", style="yellow")
+
+
+def _back(ways: list[WayBack]) -> Iterable[str]:
+    """Say per executor whether one can still go back there, and what stands in the way."""
+    for executor in dict.fromkeys(each.executor for each in ways):
+        there = [each for each in ways if each.executor == executor]
+        fine = [each.task for each in there if each.verdict is Verdict.PASSED]
+        names = f" ({', '.join(fine)})" if len(fine) <= _MOST_NAMED else ""
+        said = [f"yes for {len(fine)}{names}"] if fine else []
+        for verdict, word in ((Verdict.FAILED, "NO"), (Verdict.UNKNOWN, "nobody knows")):
+            said += [
+                f"{word} for {each.task}: {_why(each, verdict)}" for each in there if each.verdict is verdict
+            ]
+        yield f"Can we still go back to {executor}? {'; '.join(said)}"
+
+
+def _why(way: WayBack, verdict: Verdict) -> str:
+    return next(each.says for each in way.checks if each.verdict is verdict)
 
 
 def _for_all(found: CutoverStatus, now: datetime) -> list[tuple[Any, ...]]:

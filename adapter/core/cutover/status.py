@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from adapter.core.cutover.steering import Steering, limit_notes
+from adapter.core.cutover.way_back import WayBack, WaysBack
 from adapter.core.parts import Parts
 from adapter.domain.destinations import Destination, Share, destination
+from adapter.domain.job import LOCAL
 from adapter.domain.routing import EVERY_TASK, Flags
 from adapter.store import open_jobs
+from adapter.store.finalizations import standing
 from adapter.store.flag_entries import FlagEntry
 
 
@@ -38,22 +41,28 @@ class TaskStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutoverStatus:
-    """Everything at one version of the flags."""
+    """Everything at one version of the flags.
+
+    ``ways_back``: can we still go back? Of each task that flags or switches send away from where the registry
+    has it, whether that executor could take its jobs now. Not of executors that were left for good.
+    """
 
     version: int
     tasks: list[TaskStatus]
     switches: list[Switch]
     flags: list[FlagEntry]
     warnings: list[str] = field(default_factory=list[str])
+    ways_back: list[WayBack] = field(default_factory=list[WayBack])
 
 
 class Overview:
     """Puts together what the registry, the flags and the jobs say."""
 
-    def __init__(self, parts: Parts, steering: Steering) -> None:
+    def __init__(self, parts: Parts, steering: Steering, ways_back: WaysBack) -> None:
         self._database = parts.database
         self._registry = parts.registry
         self._steering = steering
+        self._ways_back = ways_back
 
     async def status(self) -> CutoverStatus:
         """Return how things stand now."""
@@ -82,8 +91,35 @@ class Overview:
             for task, executor in sorted(given.items())
         ]
         return CutoverStatus(
-            version=flags.version, tasks=tasks, switches=switches, flags=entries, warnings=warnings
+            version=flags.version,
+            tasks=tasks,
+            switches=switches,
+            flags=entries,
+            warnings=warnings,
+            ways_back=await self._back(known, flags),
         )
+
+    async def _back(self, known: Mapping[str, Destination], flags: Flags) -> list[WayBack]:
+        homes = {
+            each.id: each.policy.default_executor or LOCAL for each in self._registry if each.policy.enabled
+        }
+        moved = {
+            task: homes[task]
+            for task, where in known.items()
+            if task in homes and any(each.executor != homes[task] and each.percent for each in where.shares)
+        }
+        if not moved:
+            return []
+        async with self._database.connection() as conn:
+            left = {(each.executor, each.task) for each in await standing(conn, self._database.schema)}
+        found = [
+            way
+            for executor in sorted(set(moved.values()))
+            if self._ways_back.knows(executor)
+            for way in await self._ways_back.check(None, executor, flags)
+            if moved.get(way.task) == executor and not {(executor, way.task), (executor, EVERY_TASK)} & left
+        ]
+        return sorted(found, key=lambda way: (way.executor, way.task))
 
 
 def _closed(flags: Flags) -> Iterable[str]:

@@ -45,10 +45,14 @@ class WaysBack:
         self._registry = parts.registry
         self._executors = parts.executors
 
+    def knows(self, executor: str) -> bool:
+        """Whether an executor of that name is configured here."""
+        return executor == LOCAL or executor in self._executors
+
     async def check(self, task: str | None, to: str, flags: Flags) -> list[WayBack]:
         """See `FinishesCutovers.can_go_back`."""
         name = executor_name(to)
-        if name != LOCAL and name not in self._executors:
+        if not self.knows(name):
             raise UnknownExecutorError(name, [LOCAL, *self._executors.names], "The call")
         asked = [self._registry.get(task)] if task is not None else list(self._registry)
         asked = [each for each in asked if each.policy.enabled]
