@@ -18,6 +18,7 @@ from adapter.web.errors import HANDLERS
 from adapter.web.health import Readiness
 from adapter.web.keys import KeyRoutes
 from adapter.web.middleware import Outermost
+from adapter.web.openapi.routes import OpenApiRoutes
 from adapter.web.pass_through.front import PassingThrough
 from adapter.web.pass_through.routes import PassThroughRoutes
 from adapter.web.people.jobs import JobRoutes
@@ -66,6 +67,7 @@ def create_app(
         *PassThroughRoutes(adapter, keyring).routes,
         *(route for group in (KeyRoutes, JobRoutes, StandingRoutes) for route in group(asking).routes),
     ]
+    routes += OpenApiRoutes(routes, url=settings.public_url).routes
     outermost = Middleware(
         Outermost,
         clock=clock,

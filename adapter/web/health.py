@@ -75,6 +75,7 @@ def routes(readiness: Readiness) -> list[Route]:
     """Return the two routes."""
 
     async def readyz(_request: Request) -> Response:
+        """200 while the database can be used and has the right schema, else 503 with what is wrong."""
         problems = await readiness.problems()
         if problems:
             return JSONResponse({"status": "unready", "problems": problems}, 503)
