@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from bench import draining, latency, limits, memory, raw, remotes, scheduling, statements
+from bench import draining, latency, limits, memory, raw, remotes, scheduling, statements, watching
 from bench.contenders import ADAPTER, PEERS, Contender
 from bench.ground import QUICK, Ground, Sizes
 from bench.report import Outcome, markdown, shown
@@ -36,11 +36,13 @@ MEASURES: dict[str, Measure] = {
     "latency": latency.measure,
     "memory": memory.measure,
     "statements": statements.measure,
+    "followed": watching.draining,
+    "subscribers": watching.measure,
     "webhooks": remotes.webhooks,
     "reconcile": remotes.reconcile,
 }
 #: They hardly differ from round to round, and take long.
-ONCE = {"memory", "statements"}
+ONCE = {"memory", "statements", "subscribers"}
 
 
 def machine(ground: Ground) -> dict[str, str]:

@@ -108,13 +108,22 @@ def _drain(
     snapshot: bool = False,
     processes: int = 1,
 ) -> Sample:
-    with ground.database(contender, Stock(count, finished=kept)) as url:
-        with old_snapshot(url) if snapshot else _nothing():
-            seconds, costs, record = drained(ground, contender, url, count, processes=processes)
-        if contender is ADAPTER and not kept:
-            with psycopg.connect(url) as conn:
-                row = conn.execute(_ATTEMPTS).fetchone()
-            assert row == (count, 1), f"rows and most attempts: {row}"
+    with (
+        ground.database(contender, Stock(count, finished=kept)) as url,
+        old_snapshot(url) if snapshot else _nothing(),
+    ):
+        return drain(ground, contender, url, count, kept=kept, processes=processes)
+
+
+def drain(
+    ground: Ground, contender: Contender, url: str, count: int, *, kept: int = 0, processes: int = 1
+) -> Sample:
+    """Drain the ``count`` jobs of a database, and see that each ran once."""
+    seconds, costs, record = drained(ground, contender, url, count, processes=processes)
+    if contender is ADAPTER and not kept:
+        with psycopg.connect(url) as conn:
+            row = conn.execute(_ATTEMPTS).fetchone()
+        assert row == (count, 1), f"rows and most attempts: {row}"
     if wrong := exactly_once(record.ids, count):
         raise StuckError(f"{contender.name}: {wrong}")
     return Sample(PLAIN, count / seconds, "jobs/s", contender.name, costs=costs)

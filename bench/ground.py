@@ -40,11 +40,12 @@ class Sizes:
     paced: int = 500
     webhooks: int = 2000
     runs: int = 10_000
+    subscribers: int = 1000
 
 
 QUICK = Sizes(
     singles=60, bulk=1000, drain=1000, finished=2000, waiting=3000, limited=600, memory=3000, statements=600,
-    paced=50, webhooks=200, runs=300,
+    paced=50, webhooks=200, runs=300, subscribers=30,
 )  # fmt: skip
 
 
