@@ -112,6 +112,7 @@ def main() -> int:
         about = machine(ground)
         console.print(", ".join(about.values()))
         rounds: list[list[Sample]] = []
+        outcome = Outcome(machine=about, summary=summary(rounds))
         for found in run(ground, console, names, QUICK if given.quick else Sizes(), count, chosen):
             rounds.append(found)
             outcome = Outcome(machine=about, summary=summary(rounds))

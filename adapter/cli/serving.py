@@ -137,6 +137,8 @@ async def _serve(
     async with adapter.running(work=work, dispatch=loops, sync=loops, app=app) as own_worker:
         server = Server(create_app(adapter, owns_adapter=False))
         stop.calls(server.ask_to_stop, server.insist)
+        # Streams and held requests would keep the server until its patience is over.
+        stop.calls(adapter.hub.close, adapter.hub.close)
         if own_worker is not None:
             # New jobs are not begun while requests in hand are answered.
             stop.calls(own_worker.stop, own_worker.force)

@@ -113,7 +113,7 @@ class RealtimeRoutes:
         if batch_id is None:
             raise ApiError(404, "Not found")
         async with self._hub.watch(Interest(batch_id=batch_id)) as feed:
-            if not feed.ids:
+            if not feed.ids and await self._context.adapter.get_batch(batch_id) is None:
                 raise ApiError(404, "Not found")
             return await self._answer(feed, ask, handle_of(name, ask))
 
