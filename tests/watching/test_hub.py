@@ -15,6 +15,7 @@ from adapter.core.watching.feed import Feed, Interest
 from adapter.domain.job import JobStatus
 from adapter.store.database import Database
 from adapter.store.wakeup import CHANGED, FINISHED, WATCHED, Listener
+from adapter.store.watched import version_of
 from tests.kit import eventually
 from tests.rig import Rig, new_id, rigged
 from tests.stage import running
@@ -161,6 +162,23 @@ async def test_a_transaction_that_took_its_time_is_found_by_a_thorough_look(rig:
         with mock.patch.object(hub, "_thorough_at", float("-inf")):
             await hub.look()
         assert feed.ids == [late]
+
+
+async def test_who_reads_ahead_does_not_keep_news_from_others(rig: Rig) -> None:
+    hub = rig.adapter.hub
+    job = (await rig.adapter.schedule_job("echo", 1, tags=["a"], delay=timedelta(hours=1))).job
+    one, other = Interest(job_id=job.id), tagged("a")
+    for first, second in ((one, other), (other, one)):
+        async with hub.watch(first) as reads, hub.watch(second) as waits:
+            await settled(rig)
+            mark = waits.mark
+            with mock.patch.object(hub, "look"):
+                await rig.set(job.id, "priority = priority + 1, updated_at = now()")
+                _, jobs = await hub.read(reads, [job.id])
+            assert (reads.open, waits.mark) == ({job.id: version_of(jobs[job.id]).written}, mark)
+            await hub.look()
+            assert waits.open == reads.open
+            assert waits.since(mark) == {job.id: False}
 
 
 async def test_a_batch_is_fed(rig: Rig) -> None:

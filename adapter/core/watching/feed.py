@@ -64,6 +64,10 @@ class Feed:
         """Its open jobs, and when each was written as far as is known."""
         return {each.job_id: each.written for each in self._versions.values() if each.is_open}
 
+    def knows(self, version: Version | None) -> bool:
+        """Whether this is the state that is known of its job."""
+        return version is not None and self._versions.get(version.job_id) == version
+
     def apply(self, versions: Iterable[Version], gone: Iterable[UUID] = (), *, older: bool = True) -> None:
         """Take note of states; of jobs that are ``gone``, that they are.
 

@@ -41,6 +41,8 @@ _RECENT, _LONG_AGO, _THOROUGH_S = timedelta(seconds=10), timedelta(hours=1), 30.
 #: Rows that are read at once.
 _MOST_ROWS = 200
 
+#: When no row was written.
+_NEVER = -1
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_OF_JOBS = frozenset({FLAGS, CRON, INBOX, WATCHED})
 
@@ -103,8 +105,11 @@ class Hub:
         """
         mark = feed.mark
         found = await self._jobs(ids)
-        if feed.mark == mark:
-            feed.apply([version_of(job) for job in found.values()], older=False)
+        versions = {job.id: version_of(job) for job in found.values()}
+        feed.apply(versions.values(), older=False)
+        # Meanwhile others may have changed: the mark may only name what is returned.
+        later = feed.since(mark)
+        if later is not None and all(feed.knows(versions.get(job_id)) for job_id in later):
             mark = feed.mark
         return mark, found
 
@@ -156,7 +161,10 @@ class Hub:
             feeds = list(self._feeds.values())
             seen: dict[UUID, int] = {}
             for feed in feeds:
-                seen.update(feed.open)
+                for job_id, written in feed.open.items():
+                    if seen.setdefault(job_id, written) != written:
+                        # One of them has read ahead: whatever it is now is news to somebody.
+                        seen[job_id] = _NEVER
             wide = [feed for feed in feeds if feed.interest.job_id is None]
             if not seen and not wide:
                 return
@@ -166,9 +174,12 @@ class Hub:
             by_id = {version.job_id: version for version in versions}
             left = set(gone)
             for feed in feeds:
-                known = feed.open.keys()
+                known = feed.open
+                found = [by_id[each] for each in known.keys() & by_id.keys()]
                 fresh = [each.version for each in newcomers if feed.interest.covers(each)]
-                feed.apply([*fresh, *(by_id[each] for each in known & by_id.keys())], known & left)
+                # What was read beside this look may be newer.
+                feed.apply([each for each in found if known[each.job_id] == seen[each.job_id]])
+                feed.apply([*fresh, *found], known.keys() & left, older=False)
 
     # ---- inside ----------------------------------------------------------------------------------
 
