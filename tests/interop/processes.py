@@ -43,11 +43,13 @@ class Process:
 
 
 @contextmanager
-def running(*command: str, env: dict[str, str], log: Path, app: str = APP) -> Generator[Process]:
+def running(
+    *command: str, env: dict[str, str], log: Path, app: str = APP, cwd: Path = kit.ROOT
+) -> Generator[Process]:
     with log.open("wb") as output:
         popen = subprocess.Popen(
             [sys.executable, "-m", "adapter.cli", "--app", app, *command],
-            cwd=kit.ROOT,
+            cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=output,
