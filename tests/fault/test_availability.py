@@ -78,7 +78,7 @@ class Load:
 
 
 @asynccontextmanager
-async def _load(server: SdkServer, directory: Path) -> AsyncGenerator[Load]:
+async def _load(server: SdkServer, directory: Path, *, batches: bool = True) -> AsyncGenerator[Load]:
     node = node_tools.require_node()
     output = directory / "load.jsonl"
     with output.open("wb") as written:
@@ -86,7 +86,11 @@ async def _load(server: SdkServer, directory: Path) -> AsyncGenerator[Load]:
             node,
             "load.mjs",
             cwd=node_tools.NODE_PROJECT,
-            env={"TRIGGER_API_URL": server.base_url, "TRIGGER_SECRET_KEY": server.secret_key},
+            env={
+                "TRIGGER_API_URL": server.base_url,
+                "TRIGGER_SECRET_KEY": server.secret_key,
+                "BATCHES": "1" if batches else "0",
+            },
             stdin=asyncio.subprocess.PIPE,
             stdout=written,
         )
@@ -157,11 +161,13 @@ def _judge(calls: list[Call], url: str) -> int:
 
 async def test_servers_are_replaced_one_after_the_other(database_url: str, tmp_path: Path) -> None:
     """With an older checkout named, the ones that are replaced are of that release, on the newer schema."""
-    older = Path(kit.own_setting("OLDER_CHECKOUT") or kit.ROOT)
+    named = kit.own_setting("OLDER_CHECKOUT")
+    older = Path(named or kit.ROOT)
     async with _site(database_url, tmp_path) as replicas:
         for _ in range(2):
             await replicas.start(older)
-        async with _load(replicas.server, tmp_path) as load:
+        # The release before has none.
+        async with _load(replicas.server, tmp_path, batches=not named) as load:
             await load.more(40)
             await replicas.replace_all()
             await load.more(40)

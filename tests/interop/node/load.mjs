@@ -1,5 +1,5 @@
 // An application under load: triggers one run after the other in a few loops, single and in batches, with the SDK's own
-// retries, until its input ends. Prints one JSON line per call: what was asked for, and whether it was accepted.
+// retries, until its input ends; BATCHES=0: no batches. Prints one JSON line per call: what was asked for, and whether it was accepted.
 import { batch, tasks } from "@trigger.dev/sdk";
 
 const LOOPS = Number(process.env.LOOPS ?? 4);
