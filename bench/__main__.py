@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from bench import draining, latency, limits, memory, raw, remotes, scheduling, statements, watching
+from bench import api, draining, latency, limits, memory, raw, remotes, scheduling, statements, watching
 from bench.contenders import ADAPTER, PEERS, Contender
 from bench.ground import QUICK, Ground, Sizes
 from bench.report import Outcome, markdown, shown
@@ -27,6 +27,7 @@ MEASURES: dict[str, Measure] = {
     "single": scheduling.single,
     "bulk": scheduling.bulk,
     "keys": scheduling.keys,
+    "api": api.measure,
     "drain": draining.plain,
     "two": draining.two,
     "finished": draining.finished,

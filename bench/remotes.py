@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,11 +24,11 @@ from bench.meter import cpu_s
 from bench.processes import StuckError, peak_mb, server
 from bench.raw import SINGLE
 from bench.samples import Sample
+from bench.serving import free_port, post, send_all, until_ready
 
 _KEY = "tr_dev_bench0123456789"
 _SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBiZW5jaG1hcms="
 _CONNECTIONS = 16
-_BOOT_S = 30.0
 _PATIENCE_S = 120.0
 _ACCEPT_ALL = (
     "WITH now_there AS (UPDATE adapter.worker_jobs_open SET status = 'QUEUED', submit_state = 'accepted',"
@@ -77,33 +76,10 @@ def _request(job_id: str, port: int) -> bytes:
     event = {"type": "RUN_COMPLETED", "timestamp": moment, "data": {"source": "engine", "run": run}}
     body = json.dumps(event).encode()
     headers = {
-        "host": f"127.0.0.1:{port}",
         "content-type": "application/json",
-        "content-length": str(len(body)),
         **sign_standard(_SECRET, f"msg_{job_id}", now, body),
     }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST /api/trigger/webhook HTTP/1.1\r\n{lines}\r\n".encode() + body
-
-
-async def _post_all(requests: list[bytes], port: int) -> None:
-    """Send on connections that are kept. A client library would need more of the CPU than the server."""
-    left = iter(requests)
-
-    async def one_connection() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for request in left:
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(head.decode())
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(int(length.split(b":")[1]))
-        writer.close()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_CONNECTIONS):
-            group.create_task(one_connection())
+    return post("/api/trigger/webhook", port, headers, body)
 
 
 def webhooks(ground: Ground, sizes: Sizes, _: Sequence[Contender]) -> list[Sample]:
@@ -111,7 +87,7 @@ def webhooks(ground: Ground, sizes: Sizes, _: Sequence[Contender]) -> list[Sampl
 
 
 async def _webhooks(ground: Ground, sizes: Sizes) -> list[Sample]:
-    port = _free_port()
+    port = free_port()
     with ground.database() as url:
         executor = TriggerDev(secret_key=_KEY, api_url="http://127.0.0.1:9")
         async with ground.adapter(url, executors=[executor]) as adapter:
@@ -122,12 +98,12 @@ async def _webhooks(ground: Ground, sizes: Sizes) -> list[Sample]:
             "TRIGGER_API_URL": "http://127.0.0.1:9",
         }
         with server(url, ground.folder, "serve", "--port", str(port), **environ) as serving:
-            await _until_ready(port)
+            await until_ready(port)
             requests = [_request(job_id, port) for job_id in ids]
             booted = cpu_s([serving])
             async with ground.connection(url) as conn:
                 began = time.perf_counter()
-                await _post_all(requests, port)
+                await send_all(requests, port, _CONNECTIONS)
                 accepted = time.perf_counter() - began
                 await _until_none_is_open(conn, serving)
                 applied = time.perf_counter() - began
@@ -149,25 +125,6 @@ async def _until_none_is_open(conn: AsyncConnection[DictRow], serving: psutil.Pr
         if time.monotonic() > deadline or serving.status() == psutil.STATUS_ZOMBIE:
             raise StuckError("jobs stayed open")
         await asyncio.sleep(0.05)
-
-
-async def _until_ready(port: int) -> None:
-    deadline = time.monotonic() + _BOOT_S
-    async with httpx.AsyncClient(trust_env=False) as client:
-        while time.monotonic() < deadline:
-            try:
-                if (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.05)
-    raise StuckError(f"nothing was ready on port {port}")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 # ---- reconciliation ------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from bench.raw import BULK, SINGLE, SINGLE_WIDE, connections
 from bench.samples import Sample
 
 MEASURES = {count: f"schedule one by one, {connections(count)}" for count in (1, 10)}
+MANY = "schedule, 1000 per call"
 
 
 def single(ground: Ground, sizes: Sizes, contenders: Sequence[Contender]) -> list[Sample]:
@@ -29,7 +30,7 @@ def bulk(ground: Ground, sizes: Sizes, contenders: Sequence[Contender]) -> list[
     return [
         sample
         for each in contenders
-        for sample in _scheduled(ground, each, "bulk", "schedule, 1000 per call", sizes.bulk, (BULK,))
+        for sample in _scheduled(ground, each, "bulk", MANY, sizes.bulk, (BULK,))
     ]
 
 

@@ -42,7 +42,7 @@ def decode_packet(text: str | None, content_type: str) -> Any:
     if text is None:
         return None
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = _DECODER.decode(text)
         return value if kind == JSON else _plain(value)
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"The packet is no {kind}: {error}") from None
@@ -62,6 +62,10 @@ def encode_packet(value: Any) -> tuple[str, str]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+#: Made once: `json.loads` would make one for each text.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _plain(packet: Any) -> Any:

@@ -42,7 +42,7 @@ def load_json(body: bytes) -> Any:
         BadJsonError: it is no JSON in UTF-8, or holds NaN, U+0000 or a lone surrogate.
     """
     try:
-        value = json.loads(body.decode(), parse_constant=_no_constant)
+        value = _DECODER.decode(body.decode())
         if b"\\u" in body:
             _storable(value)
     except (ValueError, RecursionError) as error:
@@ -69,6 +69,10 @@ def is_text(value: str) -> bool:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+#: Made once: `json.loads` would make one for each body.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _storable(value: Any) -> None:

@@ -14,7 +14,7 @@ from tests import kit
 @pytest.mark.usefixtures("unchanged_environment")
 def test_a_quick_round(postgres: kit.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.json"
-    names = ["raw", "single", "drain"]
+    names = ["raw", "single", "api", "drain"]
     arguments = ["--quick", "--peers", "none", "--only", ",".join(names), "--json", str(out)]
     monkeypatch.setattr("sys.argv", ["bench", *arguments, "--database", postgres.url("postgres")])
     assert bench.main() == 0
@@ -24,6 +24,9 @@ def test_a_quick_round(postgres: kit.Server, tmp_path: Path, monkeypatch: pytest
     assert (
         lines["schedule one by one, 1 connection"]["ratios"]["INSERT and commit, our row, 1 connection"] > 0
     )
+    through = lines["trigger through the API, 1 connection"]["ratios"]
+    assert through["schedule one by one, 1 connection"] > 0
+    assert lines["trigger 1000 per batch through the API"]["median"] > 0
     assert lines["drain no-ops, one worker process"]["costs"]["wal_bytes"] > 0
 
 
