@@ -217,6 +217,7 @@ def _jobs(metadata: MetaData) -> None:
     Index("worker_jobs_finished_created", f.created_at)
     # Lists are in the order of ids: what leaves few jobs of many has an index in that order.
     Index("worker_jobs_finished_queue", f.queue, f.id, postgresql_where=text("queue <> 'default'"))
+    Index("worker_jobs_finished_user", f.user_id, f.id, postgresql_where=text("user_id IS NOT NULL"))
     Index("worker_jobs_finished_unsuccessful", f.id, postgresql_where=text("NOT success"))
     Index(
         "worker_jobs_finished_schedule",

@@ -250,6 +250,7 @@ async def test_the_plan_of(big: Rig, name: str) -> None:
         (JobFilter(queues=("rare",)), "queue_id_idx"),
         (JobFilter(task_queues=(("task3", "queue"),)), "queue_id_idx"),
         (JobFilter(schedule_id=RARE), "schedule_id"),
+        (JobFilter(user_id="u1"), "user_id"),
         (JobFilter(machines=("large-2x",)), "expr"),
         (JobFilter(regions=("eu",)), "expr"),
         (JobFilter(versions=("1",)), "expr"),
@@ -258,7 +259,7 @@ async def test_the_plan_of(big: Rig, name: str) -> None:
         (JobFilter(tags=("t101",)), "tags"),
         (JobFilter(statuses=(JobStatus.COMPLETED,)), "pkey"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 async def test_a_list_reads_no_finished_partition_from_end_to_end(
     big: Rig, wanted: JobFilter, index: str

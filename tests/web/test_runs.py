@@ -241,6 +241,29 @@ async def test_an_old_run_is_shown_to_who_asks_for_its_time(
     assert await listed(client, **{"createdAt][period": "30d"}) == [run_id]
 
 
+async def test_a_user_sees_what_is_theirs(adapter: Adapter, client: httpx.AsyncClient) -> None:
+    key = await adapter.create_key("of one user", user_id="7")
+    theirs = {"authorization": f"Bearer {key.secret}"}
+    root = await adapter.schedule_job("echo", 1, user_id=8)
+    (child,) = await adapter.schedule_specs([JobSpec("echo", 2, {"user_id": 7}, root.job)])
+    (leaf,) = await adapter.schedule_specs([JobSpec("echo", 3, {"user_id": 9}, child.job)])
+    mine, others = run_id_of(child.id), [run_id_of(root.id), run_id_of(leaf.id)]
+    page = await client.get("/api/v1/runs", params={"filter[taskIdentifier]": "echo"}, headers=theirs)
+    assert [run["id"] for run in page.json()["data"]] == [mine]
+    run = (await client.get(f"/api/v3/runs/{mine}", headers=theirs)).json()
+    assert run["relatedRuns"] == {"children": []}
+    trace = (await client.get(f"/api/v1/runs/{mine}/trace", headers=theirs)).json()["trace"]
+    assert trace["rootSpan"]["children"] == []
+    for other in others:
+        for path in (f"/api/v3/runs/{other}", f"/api/v1/runs/{other}/trace"):
+            assert (await client.get(path, headers=theirs)).status_code == 404
+        reply = await client.post(f"/api/v1/runs/{other}/tags", json={"tags": "x"}, headers=theirs)
+        assert reply.status_code == 404
+    for path in ("bulk-actions", "idempotencyKeys/k/reset"):
+        body = {"action": "cancel", "runIds": [mine], "taskIdentifier": "echo"}
+        assert (await client.post(f"/api/v1/{path}", json=body, headers=theirs)).status_code in {403, 404}
+
+
 async def test_a_batch_s_token_lists_its_batch(adapter: Adapter, client: httpx.AsyncClient) -> None:
     batch = "batch_" + "1" * 26
     token = as_token(adapter, f"read:batch:{batch}")

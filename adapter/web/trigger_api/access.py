@@ -69,16 +69,16 @@ async def writable(
 
 
 def require_list(principal: Principal, query: RunQuery) -> None:
-    """A token that reads some tags, tasks or a batch may list those, and only those.
+    """A token that reads some tags, tasks or a batch may list those, and only those; a user, what is theirs.
 
     Several tags mean any of them, so each one has to be allowed.
 
     Raises:
         ApiError: 403.
     """
-    if principal.can("read", ("runs", None)):
+    if principal.can("read", ("runs", None), *principal.own):
         return
     for kind, names in (("tags", query.tags), ("tasks", query.tasks), ("batch", query.batches)):
-        if names and all(principal.can("read", (kind, name)) for name in names):
+        if names and all(principal.can("read", (kind, name), *principal.own) for name in names):
             return
     raise forbidden()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
@@ -72,7 +73,8 @@ class RunRoutes:
         named = [name for name in request.query_params.get("filter[env]", "").split(",") if name]
         if query.wanted is None or (named and environment["name"] not in named):
             return JSONResponse({"data": [], "pagination": {}})
-        page = await context.adapter.list_jobs(query.wanted)
+        owner = principal.user_id if principal.is_bound else None
+        page = await context.adapter.list_jobs(replace(query.wanted, user_id=owner))
         cursors = {"next": page.next, "previous": page.previous}
         return JSONResponse(
             {

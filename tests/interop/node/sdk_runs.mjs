@@ -133,6 +133,7 @@ await step("a run that ends by its ttl ends a poll", async () => {
   const run = await runs.poll(await start("nobody-has-this", 1, { ttl: 1 }), POLL);
   assert.deepEqual([run.status, run.isCompleted, run.isFailed], ["EXPIRED", true, true]);
   assert.equal(run.error.message, "Run expired because the TTL (1s) was reached");
+  await refused(NotFoundError, 404, () => runs.poll(NOBODY, POLL));
 });
 
 process.exit();

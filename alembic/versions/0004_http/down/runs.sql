@@ -1,4 +1,5 @@
 DROP INDEX {s}.worker_jobs_finished_queue;
+DROP INDEX {s}.worker_jobs_finished_user;
 DROP INDEX {s}.worker_jobs_finished_unsuccessful;
 DROP INDEX {s}.worker_jobs_finished_schedule;
 DROP INDEX {s}.worker_jobs_finished_machine;
