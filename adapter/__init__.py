@@ -22,10 +22,12 @@ if TYPE_CHECKING:
         ResultTimeoutError,
         RetryJobError,
         SnoozeJobError,
+        TokenTimedOutError,
     )
     from adapter.domain.job import Job, JobStatus
     from adapter.domain.limits import Limits, Rate
     from adapter.domain.task import Batch, Queue, RetryPolicy
+    from adapter.domain.wait_token import TokenFilter, TokenPage, WaitToken
     from adapter.domain.waiting import WaitReason
     from adapter.settings import Settings
     from adapter.store.dead_letters import DeadLetterFilter
@@ -61,7 +63,11 @@ __all__ = [
     "Settings",
     "SnoozeJobError",
     "Task",
+    "TokenFilter",
+    "TokenPage",
+    "TokenTimedOutError",
     "WaitReason",
+    "WaitToken",
 ]
 
 # Imported when first used: the command's `--help` must not wait for SQLAlchemy and httpx.
@@ -95,7 +101,11 @@ _HOMES = {
     "Settings": "adapter.settings",
     "SnoozeJobError": "adapter.domain.errors",
     "Task": "adapter.core.tasks",
+    "TokenFilter": "adapter.domain.wait_token",
+    "TokenPage": "adapter.domain.wait_token",
+    "TokenTimedOutError": "adapter.domain.errors",
     "WaitReason": "adapter.domain.waiting",
+    "WaitToken": "adapter.domain.wait_token",
 }
 
 

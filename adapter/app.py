@@ -28,6 +28,7 @@ from adapter.core.registry import TaskDefinition
 from adapter.core.replaying import SAME, replay_spec
 from adapter.core.scheduling import Scheduled, topics_of
 from adapter.core.tasks import Task
+from adapter.core.wait_tokens import KeepsTokens
 from adapter.domain.errors import JobNotFoundError
 from adapter.domain.job import Job, JobStatus
 from adapter.store.inserting import needs_transaction
@@ -65,6 +66,7 @@ class Adapter(
     KeepsKeys,
     KeepsBatches,
     KeepsSchedules,
+    KeepsTokens,
     KnowsTasks,
     TellsFigures,
     DeclaresTasks,

@@ -27,6 +27,7 @@ from adapter.core.ownership import KnowsTasks
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
 from adapter.core.replaying import SAME
+from adapter.core.wait_tokens import KeepsTokens
 from adapter.domain.errors import InvalidArgumentError, NotOpenError
 from adapter.domain.job import Job
 from adapter.store.steps import SyncCaller
@@ -286,6 +287,13 @@ class SyncAdapter:
     add_items = _waiting(KeepsBatches.add_items)
     get_batch = _waiting(KeepsBatches.get_batch)
     batch_jobs = _waiting(KeepsBatches.batch_jobs)
+
+    # ---- wait tokens -----------------------------------------------------------------------------
+
+    create_token = _waiting(KeepsTokens.create_token)
+    complete_token = _waiting(KeepsTokens.complete_token)
+    get_token = _waiting(KeepsTokens.get_token)
+    list_tokens = _waiting(KeepsTokens.list_tokens)
 
     # ---- schedules -------------------------------------------------------------------------------
 

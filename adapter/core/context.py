@@ -14,6 +14,7 @@ from adapter.core.progress import PROGRESS, JobMetadata, progress_value
 from adapter.domain.errors import JobInterruptedError, SnoozeJobError
 from adapter.domain.identity import run_id_of
 from adapter.domain.job import LOCAL, Job
+from adapter.domain.wait_token import token_id_of
 
 if TYPE_CHECKING:
     from adapter.core.countdown import Countdown
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from adapter.core.handle import JobHandle
     from adapter.core.planning import JobSpec, ScheduleOptions
     from adapter.core.tasks import Task
+    from adapter.domain.wait_token import WaitToken
     from adapter.store.job_metadata import MetadataPatch
     from adapter.store.steps import AsyncCaller
 
@@ -218,7 +220,7 @@ class JobContext:
             raise RuntimeError(msg)
         return await self._schedule(self.job, _name(task), data, within=within, notify=notify, **options)
 
-    # ---- waiting for children --------------------------------------------------------------------
+    # ---- waiting --------------------------------------------------------------------
 
     @overload
     async def trigger_and_wait(
@@ -262,6 +264,19 @@ class JobContext:
     async def wait_for_children(self, handles: Iterable[JobHandle[Any] | Job | UUID]) -> list[Job]:
         """Wait until jobs that were scheduled before have ended; returns them in order, however they ended."""
         return await self.family.wait([each if isinstance(each, UUID) else each.id for each in handles])
+
+    async def wait_for_token(self, token: WaitToken | UUID | str) -> Any:
+        """Wait until somebody completes a wait token, and return what they completed it with.
+
+        ``token``: what `Adapter.create_token` made, its id, or ``waitpoint_…``. While it waits this job is WAITING
+        and takes no place of its worker or queue. A try that runs again finds the token as it is then: make it
+        with an ``idempotency_key``, or outside of the handler, so that every try waits for the same one.
+
+        Raises:
+            TokenNotFoundError: there is none of that id.
+            TokenTimedOutError: nobody completed it in time; every other try finds it so, too.
+        """
+        return await self.family.wait_for_token(token_id_of(token))
 
     @property
     def family(self) -> Family:

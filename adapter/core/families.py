@@ -1,4 +1,4 @@
-"""Handlers that wait for other jobs: the row waits too, and the worker's slot is somebody else's meanwhile.
+"""Handlers that wait for other jobs and for tokens: the row waits too, and the worker's slot is somebody else's meanwhile.
 
 The coroutine stays in the worker's memory under its lease. What it needs to be done again elsewhere is in
 the database: which children each call has made, by ids that follow from the parent's.
@@ -11,26 +11,25 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+from adapter.core.family import Family
 from adapter.core.parts import Parts
-from adapter.core.planning import JobSpec, Planned, ScheduleOptions
+from adapter.core.planning import JobSpec, Planned
 from adapter.core.scheduling import Scheduler, topics_of
 from adapter.core.waits import Wait
 from adapter.domain.errors import (
     DatabaseUnavailableError,
-    JobCanceledError,
-    JobFailedError,
     JobInterruptedError,
-    JobNotFoundError,
     ReplayMismatchError,
+    TokenNotFoundError,
 )
-from adapter.domain.identity import child_id
+from adapter.domain.identity import child_id, public_id
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.outcome import Lease, Returned, Stopped
-from adapter.store import families
+from adapter.domain.wait_token import WAITPOINT, WaitToken
+from adapter.store import families, wait_tokens
 from adapter.store.jobs import by_ids
 from adapter.store.steps import run
 from adapter.store.wakeup import CANCEL, FINISHED
@@ -219,6 +218,18 @@ class Families:
         fresh = iter(made)
         return [(job or next(fresh)).id for job in found]
 
+    async def token(self, token_id: UUID) -> WaitToken:
+        """Return a token.
+
+        Raises:
+            TokenNotFoundError: there is none of that id.
+        """
+        async with self.database.connection() as conn:
+            found = await wait_tokens.get(conn, self.database.schema, token_id)
+        if found is None:
+            raise TokenNotFoundError(public_id(WAITPOINT, token_id))
+        return found
+
     async def get(self, ids: Sequence[UUID]) -> dict[UUID, Job]:
         """Return jobs by id."""
         async with self.database.connection() as conn:
@@ -239,127 +250,6 @@ class Families:
             except DatabaseUnavailableError:
                 await self.clock.sleep(wait)
                 wait = min(wait * 2, 1.0)
-
-
-class Family:
-    """What one try makes and waits for."""
-
-    def __init__(self, worker: Families, lease: Lease, context: JobContext) -> None:
-        self._families = worker
-        self._job = context.job
-        self._lease = lease
-        self._context = context
-        self._calls = 0
-        self._turn = asyncio.Lock()
-        self._waits: set[Wait] = set()
-        self._suspended_at: float | None = None
-
-    def spec(self, task: str, data: Any, options: ScheduleOptions) -> JobSpec:
-        """Return what `run` takes."""
-        return JobSpec(task, data, options)
-
-    async def run(self, specs: Sequence[JobSpec], key: str | None) -> list[Job]:
-        """Make children and wait until they have ended; returns them, in order."""
-        # Counted before anything is awaited: so calls have the order in which the handler made them.
-        self._calls += 1
-        call = f"{self._calls}" if key is None else f"key:{key}"
-        make = self._families.make
-        ids = await self._families.reach(
-            lambda: make(self._job, self._lease, call, specs, keyed=key is not None)
-        )
-        return await self.wait(ids)
-
-    async def wait(self, ids: Sequence[UUID]) -> list[Job]:
-        """Wait until these jobs have ended; returns them, in order.
-
-        Raises:
-            JobNotFoundError: there is no such job (yet: its transaction may not be committed).
-            JobInterruptedError: this try is to stop.
-        """
-        jobs = await self._families.reach(lambda: self._families.get(ids))
-        _all_there(ids, jobs)
-        left = [each for each in jobs if not jobs[each].status.is_terminal]
-        if left:
-            await self._wait(left)
-            jobs |= await self._families.reach(lambda: self._families.get(left))
-            _all_there(ids, jobs)
-        return [jobs[each] for each in ids]
-
-    def result(self, job: Job) -> Any:
-        """Return what a child's handler returned.
-
-        Raises:
-            JobFailedError, JobCanceledError: it ended otherwise.
-        """
-        if job.status is JobStatus.COMPLETED:
-            definition = self._families.registry.find(job.type)
-            return job.result if definition is None else definition.load_result(job.result)
-        kind = JobCanceledError if job.status is JobStatus.CANCELED else JobFailedError
-        raise kind(job.id, job.status, job.error)
-
-    async def _wait(self, left: list[UUID]) -> None:
-        wait = Wait(self._job.id, left.copy())
-        self._waits.add(wait)
-        try:
-            await self._suspend()
-            self._families.add(wait)
-            await wait.done
-        finally:
-            self._waits.discard(wait)
-            self._families.remove(wait)
-            if self._context.is_canceled:
-                # The row stays as it is: with this try ends what holds it.
-                self._go_on()
-            else:
-                await self._resume()
-
-    def stop(self) -> None:
-        """End every wait: the try is to stop."""
-        for wait in self._waits:
-            if not wait.done.done():
-                wait.done.set_exception(JobInterruptedError(self._job.id))
-
-    async def _suspend(self) -> None:
-        async with self._turn:
-            awaiting = list({each for wait in self._waits for each in wait.left})
-            if self._context.is_canceled or not await self._families.reach(lambda: self._write(awaiting)):
-                raise JobInterruptedError(self._job.id)
-            if self._suspended_at is None:
-                self._suspended_at = asyncio.get_running_loop().time()
-                self._context.pause()
-                self._families.enter(self._job.id)
-
-    async def _write(self, awaiting: list[UUID]) -> bool:
-        async with self._families.database.connection() as conn:
-            schema = self._families.database.schema
-            return await families.suspend(conn, schema, self._job, self._lease, awaiting)
-
-    async def _resume(self) -> None:
-        async with self._turn:
-            try:
-                if not await self._families.reach(lambda: self._write_back(families.resume)):
-                    async with self._families.turns[self._job.queue]:
-                        while not await self._families.reach(lambda: self._write_back(families.resume_in)):
-                            await self._families.next_news()
-            finally:
-                self._go_on()
-
-    async def _write_back(self, how: Callable[..., Awaitable[bool | None]]) -> bool:
-        began = self._suspended_at
-        waited = 0.0 if began is None else asyncio.get_running_loop().time() - began
-        async with self._families.database.connection() as conn:
-            schema = self._families.database.schema
-            resumed = await how(conn, schema, self._job, self._lease, timedelta(seconds=waited))
-        if resumed is None or self._context.is_canceled:
-            raise JobInterruptedError(self._job.id)
-        return resumed
-
-    def _go_on(self) -> None:
-        if self._suspended_at is not None:
-            waited = asyncio.get_running_loop().time() - self._suspended_at
-            self._suspended_at = None
-            self._context.go_on(waited)
-            self._families.leave(self._job.id)
 
 
 def _awaited(spec: JobSpec, parent: Job) -> JobSpec:
@@ -386,9 +276,3 @@ def _found(candidates: Sequence[UUID], known: dict[UUID, Job]) -> Job | None:
 
 def _named(plan: Planned, job_id: UUID) -> Planned:
     return replace(plan, job=replace(plan.job, id=job_id))
-
-
-def _all_there(ids: Sequence[UUID], jobs: dict[UUID, Job]) -> None:
-    for each in ids:
-        if each not in jobs:
-            raise JobNotFoundError(each)

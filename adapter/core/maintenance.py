@@ -1,4 +1,4 @@
-"""What has to happen now and then whoever does it: promote, expire, rescue."""
+"""What has to happen now and then whoever does it: promote, expire, time out, rescue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from adapter.core.canceling import Canceler
 from adapter.core.judge import Judge
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
-from adapter.store import families, liveness, rescuing, upkeep
+from adapter.store import families, liveness, rescuing, upkeep, wait_tokens
 from adapter.store.database import Connection
 from adapter.store.overruns import end_overruns
 from adapter.store.wakeup import DISPATCH, FINISHED
@@ -52,15 +52,20 @@ class Maintenance:
             expired = await upkeep.expire(conn, schema)
             rescued = await self._rescue(conn)
             overrun = await end_overruns(conn, schema, self._lease * _MARGIN_LEASES)
+            timed_out = await wait_tokens.time_out(conn, schema)
             woken = await families.wake(conn, schema)
-            soonest = await upkeep.next_due(conn, schema)
-        self._sleep_s = _TICK_S if soonest is None else min(_TICK_S, max(_SHORTEST_SLEEP_S, soonest))
+            soonest = [await upkeep.next_due(conn, schema), await wait_tokens.next_timeout(conn, schema)]
+        next_s = min((each for each in soonest if each is not None), default=_TICK_S)
+        self._sleep_s = min(_TICK_S, max(_SHORTEST_SLEEP_S, next_s))
         topics = set(promoted.queues | rescued.queues | woken)
         if promoted.remote:
             topics.add(DISPATCH)
         if ended := expired + rescued.ended + overrun:
             topics.add(FINISHED)
             self._observers.finished(ended)
+        if timed_out:
+            # Who waits for them looks.
+            topics.add(FINISHED)
         if overrun:
             logger.error("ended %d jobs past their max_duration: their workers did not", len(overrun))
             self._observers.counts["overrun"] += len(overrun)

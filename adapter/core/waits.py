@@ -1,24 +1,26 @@
-"""What one waiting call waits for, and how many of those jobs are looked at."""
+"""What one waiting call waits for, and how much of that is looked at."""
 
 from __future__ import annotations
 
 import asyncio
 from uuid import UUID
 
+from adapter.domain.job import WaitingFor
+
 _MOST_LOOKED_AT = 500
 
 
 class Wait:
-    """Jobs that one call waits for. ``left`` are those that were open when last looked at."""
+    """Jobs, or tokens, that one call waits for. ``left`` are those that were open when last looked at."""
 
-    def __init__(self, parent_id: UUID, left: list[UUID]) -> None:
-        self.parent_id = parent_id
+    def __init__(self, left: list[UUID], kind: WaitingFor) -> None:
         self.left = left
+        self.kind = kind
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reach = 1
 
     def next(self) -> list[UUID]:
-        """Return the jobs to look at: one while that is open, more and more once they have ended."""
+        """Return what to look at: one while that is open, more and more once they have ended."""
         return self.left[-self._reach :]
 
     def saw(self, looked_at: list[UUID], is_open: set[UUID]) -> bool:

@@ -91,6 +91,13 @@ def public_id(prefix: str, id_: UUID) -> str:
     return prefix + run_id_of(id_).removeprefix(_RUN_PREFIX)
 
 
+def own_id(prefix: str, text: str) -> UUID | None:
+    """Return what `public_id` was made of, None when it is none of ours."""
+    if not text.startswith(prefix):
+        return None
+    return job_id_of(_RUN_PREFIX + text.removeprefix(prefix))
+
+
 def job_id_of(run_id: str) -> UUID | None:
     """Return the job behind one of our own run ids, None when it is not one."""
     digits = run_id.removeprefix(_RUN_PREFIX)

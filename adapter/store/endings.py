@@ -61,7 +61,7 @@ WITH want AS MATERIALIZED (
 ), held AS MATERIALIZED (
   SELECT o.id FROM {s}.worker_jobs_open o JOIN want w USING (id)
   WHERE o.epoch = w.epoch AND o.worker_id = w.worker_id AND o.claim_number = w.claim_number
-    AND (o.status = 'EXECUTING' OR o.waiting_for = 'children')
+    AND (o.status = 'EXECUTING' OR o.waiting_for IN ('children', 'token'))
   ORDER BY o.id FOR UPDATE OF o
 )"""
 
@@ -85,7 +85,7 @@ _GIVE_BACK: LiteralString = (
     _GIVEN
     + """, back AS (
   UPDATE {s}.worker_jobs_open o SET
-    status = CASE WHEN w.waits OR o.waiting_for = 'children' AND w.kind = 'returned' THEN 'WAITING' WHEN COALESCE(w.at, now() + w.delay) > now() THEN 'DELAYED'
+    status = CASE WHEN w.waits OR o.waiting_for IN ('children', 'token') AND w.kind = 'returned' THEN 'WAITING' WHEN COALESCE(w.at, now() + w.delay) > now() THEN 'DELAYED'
       ELSE 'QUEUED' END,
     waiting_for = CASE WHEN w.waits THEN 'executor' WHEN w.kind = 'returned' THEN o.waiting_for END,
     awaiting = CASE WHEN w.kind = 'returned' THEN o.awaiting END,
@@ -120,7 +120,7 @@ WITH gone AS (
   USING unnest(%(ids)s::uuid[], %(epochs)s::int[], %(claim_numbers)s::bigint[], %(results)s::jsonb[])
     AS w(done_id, epoch, claim_number, new_result)
   WHERE o.id = w.done_id AND o.epoch = w.epoch AND o.worker_id = %(worker_id)s
-    AND o.claim_number = w.claim_number AND (o.status = 'EXECUTING' OR o.waiting_for = 'children')
+    AND o.claim_number = w.claim_number AND (o.status = 'EXECUTING' OR o.waiting_for IN ('children', 'token'))
   RETURNING o.*, w.new_result
 ), given AS (
   SELECT gone.*, 'COMPLETED' AS new_status, NULL::jsonb AS new_error, false AS new_cancel, """

@@ -1,7 +1,7 @@
-"""Parents that wait for their children, and cancels that go down to them.
+"""Handlers that wait for children and for tokens, and cancels that go down to children.
 
 Which jobs have ended is seen by one look at the open table: a job leaves it once, so a look that comes too
-early only looks again. Nobody who ends a job has to think of its parent.
+early only looks again. Nobody who ends a job has to think of its parent. A token stops waiting once, too.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
-from adapter.domain.job import Job
+from adapter.domain.job import Job, WaitingFor
 from adapter.domain.outcome import Lease
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.rows import job_from_row
+from adapter.store.wait_tokens import STILL_WAITS
 
 _MINE: LiteralString = """o.id = %(id)s AND o.epoch = %(epoch)s AND o.worker_id = %(worker_id)s
-  AND o.claim_number = %(claim_number)s AND (o.status = 'EXECUTING' OR o.waiting_for = 'children')"""
+  AND o.claim_number = %(claim_number)s AND (o.status = 'EXECUTING' OR o.waiting_for IN ('children', 'token'))"""
 
 #: The lock keeps a cancel from overtaking children that are being made, and a second holder from making them.
 _HOLD: LiteralString = (
@@ -32,7 +33,7 @@ FROM {s}.worker_jobs_open o WHERE """
 
 _SUSPEND: LiteralString = (
     """
-UPDATE {s}.worker_jobs_open o SET status = 'WAITING', waiting_for = 'children', awaiting = %(awaiting)s::uuid[],
+UPDATE {s}.worker_jobs_open o SET status = 'WAITING', waiting_for = %(waiting_for)s, awaiting = %(awaiting)s::uuid[],
   updated_at = now()
 WHERE """
     + _MINE
@@ -77,28 +78,37 @@ RETURNING o.id"""
 
 #: A parent that awaits nothing more wants a place in its queue: until it has one, nothing new is claimed there.
 _WANT_PLACE: LiteralString = (
-    "UPDATE {s}.worker_jobs_open o SET awaiting = NULL WHERE "
+    "UPDATE {s}.worker_jobs_open o SET awaiting = NULL, waiting_for = 'children' WHERE "
     + _MINE
-    + " AND o.waiting_for = 'children' RETURNING o.id"
+    + " AND o.status = 'WAITING' RETURNING o.id"
 )
 
-_LOOK: LiteralString = """
-SELECT id, false AS is_parent FROM {s}.worker_jobs_open WHERE id = ANY(%(children)s::uuid[])
+_LOOK: LiteralString = (
+    """
+SELECT id, false AS is_parent FROM {s}.worker_jobs_open WHERE id = ANY(%(awaited)s::uuid[])
 UNION ALL
 SELECT id, true FROM {s}.worker_jobs_open WHERE id = ANY(%(parents)s::uuid[]) AND cancel_requested
-"""
+UNION ALL
+SELECT t.id, false FROM {s}.wait_tokens t WHERE t.id = ANY(%(awaited)s::uuid[]) AND """
+    + STILL_WAITS
+)
 
-_WAKE: LiteralString = """
+_WAKE: LiteralString = (
+    """
 WITH done AS MATERIALIZED (
   SELECT p.id FROM {s}.worker_jobs_open p
-  WHERE p.status = 'WAITING' AND p.waiting_for = 'children' AND p.worker_id IS NULL
+  WHERE p.status = 'WAITING' AND p.waiting_for IN ('children', 'token') AND p.worker_id IS NULL
     AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open c WHERE c.id = ANY(p.awaiting))
+    AND NOT EXISTS (SELECT FROM {s}.wait_tokens t WHERE t.id = ANY(p.awaiting) AND """
+    + STILL_WAITS
+    + """)
   ORDER BY p.id LIMIT %(limit)s FOR UPDATE OF p SKIP LOCKED
 )
 UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', waiting_for = NULL, awaiting = NULL,
   seq = nextval('{s}.worker_jobs_seq'), updated_at = now()
 FROM done WHERE o.id = done.id RETURNING o.queue
 """
+)
 
 _NEXT_BELOW: LiteralString = """
 SELECT c.id, f.reason, f.actor FROM {s}.family_cancels f JOIN {s}.worker_jobs_open c ON c.parent_id = f.job_id
@@ -144,9 +154,17 @@ async def hold(conn: Connection, schema: Schema, job: Job, lease: Lease) -> Held
     return Held(**rows[0]) if rows else None
 
 
-async def suspend(conn: Connection, schema: Schema, job: Job, lease: Lease, awaiting: Sequence[UUID]) -> bool:
+async def suspend(
+    conn: Connection,
+    schema: Schema,
+    job: Job,
+    lease: Lease,
+    awaiting: Sequence[UUID],
+    *,
+    waiting_for: WaitingFor,
+) -> bool:
     """Let the row wait; False when it is not ours any more. Doing it twice is doing it once."""
-    parameters = _mine(job, lease) | {"awaiting": list(awaiting)}
+    parameters = _mine(job, lease) | {"awaiting": list(awaiting), "waiting_for": waiting_for.value}
     return bool(await fetch(conn, schema, _SUSPEND, parameters))
 
 
@@ -171,16 +189,16 @@ async def resume_in(
 
 
 async def look(
-    conn: Connection, schema: Schema, children: Sequence[UUID], parents: Sequence[UUID]
+    conn: Connection, schema: Schema, awaited: Sequence[UUID], parents: Sequence[UUID]
 ) -> tuple[set[UUID], list[UUID]]:
-    """Return which of ``children`` are open, and which of ``parents`` somebody wants canceled."""
-    rows = await fetch(conn, schema, _LOOK, {"children": list(children), "parents": list(parents)})
+    """Return which of ``awaited``, jobs and tokens, are open, and which of ``parents`` somebody wants canceled."""
+    rows = await fetch(conn, schema, _LOOK, {"awaited": list(awaited), "parents": list(parents)})
     is_open = {row["id"] for row in rows if not row["is_parent"]}
     return is_open, [row["id"] for row in rows if row["is_parent"]]
 
 
 async def wake(conn: Connection, schema: Schema, limit: int = 500) -> frozenset[str]:
-    """Make parents ready that nobody holds and whose children are done; returns their queues."""
+    """Make jobs ready that nobody holds and that await nothing any more; returns their queues."""
     return frozenset(row["queue"] for row in await fetch(conn, schema, _WAKE, {"limit": limit}))
 
 

@@ -95,7 +95,7 @@ WITH gone AS (
   WHERE id = %(id)s AND status = ANY(%(sources)s)
     -- A local job between two tries is in nobody's hands.
     AND (started IS NULL OR executor = 'local' AND COALESCE(waiting_for IN ('executor', 'key')
-      OR waiting_for = 'children' AND worker_id IS NULL, true))
+      OR waiting_for IN ('children', 'token') AND worker_id IS NULL, true))
     AND (executor IS NULL OR executor = 'local'
          OR (submit_state = 'never' AND dispatch_lease IS NULL))
   RETURNING *

@@ -14,9 +14,9 @@ from uuid import UUID
 
 from adapter.store.database import Connection, Schema, fetch
 
-#: Local jobs in a worker's hands: running, or waiting in its memory for their children.
+#: Local jobs in a worker's hands: running, or waiting in its memory for children or tokens.
 HELD: LiteralString = """(o.status = 'EXECUTING'
-    OR o.status = 'WAITING' AND o.waiting_for = 'children' AND o.worker_id IS NOT NULL) AND o.executor = 'local'"""
+    OR o.status = 'WAITING' AND o.waiting_for IN ('children', 'token') AND o.worker_id IS NOT NULL) AND o.executor = 'local'"""
 
 #: One statement per beat: alive, by which lock that can be seen, and which of my jobs somebody wants canceled.
 BEAT: LiteralString = """

@@ -75,6 +75,8 @@ _TRIMS: tuple[LiteralString, ...] = (
          AND NOT EXISTS (SELECT FROM {s}.bulk_action_jobs j WHERE j.bulk_action_id = b.id) LIMIT %(limit)s)""",
     """DELETE FROM {s}.forwarded_requests WHERE (day, endpoint, task) IN (SELECT day, endpoint, task FROM {s}.forwarded_requests
        WHERE day < now() - interval '90 days' LIMIT %(limit)s)""",
+    """DELETE FROM {s}.wait_tokens WHERE id IN (SELECT id FROM {s}.wait_tokens
+       WHERE ended_at < now() - interval '30 days' LIMIT %(limit)s) AND ended_at < now() - interval '30 days'""",
     """DELETE FROM {s}.spent_tokens WHERE token IN (SELECT token FROM {s}.spent_tokens
        WHERE expires_at < now() LIMIT %(limit)s)""",
     # Nobody completes a batch any more that has waited so long for its items.

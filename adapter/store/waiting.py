@@ -13,10 +13,13 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
+from adapter.domain.identity import public_id
 from adapter.domain.job import LOCAL, JobStatus, SubmitState, WaitingFor
 from adapter.domain.limits import Limits, Rate
+from adapter.domain.wait_token import WAITPOINT
 from adapter.domain.waiting import WaitReason
 from adapter.store.database import Connection, Schema, fetch
+from adapter.store.wait_tokens import STILL_WAITS
 
 #: How many jobs ahead are looked at, and how many open children are named, at most.
 _MOST_AHEAD: LiteralString = "10000"
@@ -34,6 +37,11 @@ SELECT o.*, now() AS now, o.due > now() AS is_early, o.dispatch_lease_until > no
   ARRAY(SELECT c.id FROM {s}.worker_jobs_open c WHERE c.id = ANY(o.awaiting) ORDER BY c.id LIMIT """
     + _MOST_CHILDREN
     + """) AS some_awaited,
+  ARRAY(SELECT jsonb_build_object('id', t.id, 'timeout_at', t.timeout_at) FROM {s}.wait_tokens t WHERE t.id = ANY(o.awaiting) AND """
+    + STILL_WAITS
+    + """ ORDER BY t.id LIMIT """
+    + _MOST_CHILDREN
+    + """) AS tokens,
   c.updated_at AS closed_since, c.actor AS closed_by, c.reason AS closed_why,
   (SELECT b.paused_until FROM {s}.remote_budgets b
     WHERE b.executor = o.executor AND b.share = 'dispatch' AND b.paused_until > now()) AS throttled_until
@@ -115,8 +123,7 @@ async def why(conn: Connection, schema: Schema, job_id: UUID) -> list[WaitReason
     elif status is JobStatus.WAITING and row["waiting_for"] == WaitingFor.EXECUTOR:
         reasons += _handler(row)
     elif status is JobStatus.WAITING:
-        text = "It waits for a token that somebody has to complete."
-        reasons.append(WaitReason(code="token", text=text, since=row["updated_at"]))
+        reasons += _tokens(row)
     elif status is JobStatus.QUEUED:
         for facts in await fetch(conn, schema, _QUEUE, {"id": job_id}):
             reasons += [*_paused(row, facts), *_counts(row, facts), *_rates(row, facts), *_parent(row, facts)]
@@ -181,13 +188,27 @@ def _unsubmitted(row: DictRow, detail: dict[str, Any]) -> Iterator[WaitReason]:
 
 def _children(row: DictRow) -> Iterator[WaitReason]:
     if row["awaiting"] is None:
-        text = f"Its children have ended; it waits for a free place in the queue {row['queue']}."
+        text = f"What it waited for is there; it waits for a free place in the queue {row['queue']}."
         yield WaitReason(code="children", text=text, detail={"open": 0})
         return
     awaited, left = len(row["awaiting"]), row["open_awaited"]
     text = f"It awaits {left} of {awaited} children." if left else "Its children have ended; it goes on soon."
     detail = {"awaited": awaited, "open": left, "some": [str(each) for each in row["some_awaited"]]}
     yield WaitReason(code="children", text=text, since=row["updated_at"], detail=detail)
+
+
+def _tokens(row: DictRow) -> Iterator[WaitReason]:
+    for token in row["tokens"]:
+        shown = public_id(WAITPOINT, UUID(token["id"]))
+        until = token["timeout_at"] and datetime.fromisoformat(token["timeout_at"])
+        text = f"It waits for the token {shown}, which somebody has to complete."
+        detail = {"token": shown}
+        yield WaitReason(code="token", text=text, since=row["updated_at"], until=until, detail=detail)
+    if row["open_awaited"]:
+        yield from _children(row)
+    elif not row["tokens"]:
+        text = "Its token was completed, or its time is over; it goes on soon."
+        yield WaitReason(code="token", text=text, since=row["updated_at"])
 
 
 def _paused(row: DictRow, facts: DictRow) -> Iterator[WaitReason]:

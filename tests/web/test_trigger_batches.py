@@ -13,12 +13,12 @@ from starlette.types import Message
 from adapter import Adapter, JobSpec
 from adapter.core.batches import FindPacket
 from adapter.domain.errors import BatchAbortedError, BatchNotFoundError, InvalidArgumentError
-from adapter.domain.identity import job_id_of, run_id_of
+from adapter.domain.identity import job_id_of, own_id, public_id, run_id_of
 from adapter.domain.job import Job, JobStatus
 from adapter.web.app import create_app
 from adapter.web.auth import AUDIENCE, ISSUER, make_public_token
 from adapter.web.trigger_api.lines import MOST_ITEM_BYTES
-from adapter.web.trigger_api.wire import BATCH, own_id, public_id
+from adapter.web.trigger_api.wire import BATCH
 from tests.web.conftest import KEY
 
 HASH = "c06e74ae9e89378631bd961e46df993756f26ea18dd2b08c58a06851c357fd58"

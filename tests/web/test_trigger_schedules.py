@@ -11,9 +11,10 @@ import pytest
 from adapter import Adapter
 from adapter.domain.cron import Cron
 from adapter.domain.errors import InvalidArgumentError
+from adapter.domain.identity import own_id
 from adapter.domain.window import check_window, offset_in
 from adapter.web.trigger_api.schedule_wire import described
-from adapter.web.trigger_api.wire import SCHEDULE, own_id
+from adapter.web.trigger_api.wire import SCHEDULE
 from tests.rig import new_id, rigged
 from tests.web.conftest import as_client, settings_for
 

@@ -5,14 +5,13 @@ from uuid import UUID
 
 import pytest
 
-from adapter.domain.identity import run_id_of
+from adapter.domain.identity import own_id, run_id_of
 from adapter.domain.job import Job, JobStatus, SubmitState, WaitingFor
 from adapter.store.insights import Wait
 from adapter.web.trigger_api.wire import (
     BATCH,
     SCHEDULE,
     STATUSES,
-    own_id,
     public_id,
     run_details,
     run_item,

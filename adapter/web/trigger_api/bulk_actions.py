@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from adapter.domain.bulk import BulkState
 from adapter.domain.errors import InvalidArgumentError
-from adapter.domain.identity import job_id_of, public_id
+from adapter.domain.identity import job_id_of, own_id, public_id
 from adapter.domain.wire import moment
 from adapter.store.insights import JobFilter
 from adapter.web.bodies import is_text
@@ -21,7 +21,7 @@ from adapter.web.trigger_api.context import json_object
 from adapter.web.trigger_api.options import validated
 from adapter.web.trigger_api.queries import Asked, page_cursor, page_size, run_filter
 from adapter.web.trigger_api.tasks import request_key
-from adapter.web.trigger_api.wire import BULK, own_id
+from adapter.web.trigger_api.wire import BULK
 
 if TYPE_CHECKING:
     from starlette.requests import Request

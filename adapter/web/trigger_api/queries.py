@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, get_args
 
 from adapter.domain.durations import parse_duration
 from adapter.domain.errors import InvalidArgumentError
+from adapter.domain.identity import own_id
 from adapter.store.cursors import place_of
 from adapter.store.insights import JobFilter
 from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.options import Machine
-from adapter.web.trigger_api.wire import BATCH, BULK, SCHEDULE, STATUSES, own_id
+from adapter.web.trigger_api.wire import BATCH, BULK, SCHEDULE, STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,15 +74,15 @@ def run_query(params: Mapping[str, str], now: datetime, own_queue: Callable[[str
         ApiError: 400 "Query Error", naming the parameter.
     """
     if any(not is_text(value) for value in params.values()):
-        raise _bad("a value holds a character that cannot be stored")
+        raise bad_query("a value holds a character that cannot be stored")
     asked = Asked(
-        statuses=_listed(params, "status"),
-        tasks=_listed(params, "taskIdentifier"),
-        versions=_listed(params, "version"),
-        tags=_listed(params, "tag"),
-        queues=_listed(params, "queue"),
-        machines=_listed(params, "machine"),
-        regions=_listed(params, "region"),
+        statuses=listed(params, "status"),
+        tasks=listed(params, "taskIdentifier"),
+        versions=listed(params, "version"),
+        tags=listed(params, "tag"),
+        queues=listed(params, "queue"),
+        machines=listed(params, "machine"),
+        regions=listed(params, "region"),
         bulk_action=params.get("filter[bulkAction]") or None,
         schedule=params.get("filter[schedule]") or None,
         batch=params.get("filter[batch]") or None,
@@ -105,11 +106,11 @@ def run_filter(asked: Asked, now: datetime, own_queue: Callable[[str], str]) -> 
     Raises:
         ApiError: 400 "Query Error", naming the parameter.
     """
-    created_from, created_to = _window(asked, now)
+    created_from, created_to = created_window(asked, now)
     if any(machine not in get_args(Machine) for machine in asked.machines):
-        raise _bad("filter[machine]: not a machine")
+        raise bad_query("filter[machine]: not a machine")
     if unknown := [word for word in asked.statuses if word not in STATUSES]:
-        raise _bad(f"filter[status]: {unknown[0][:40]!r} is not a status")
+        raise bad_query(f"filter[status]: {unknown[0][:40]!r} is not a status")
     groups = [STATUSES[word] for word in asked.statuses]
     statuses = frozenset(status for group in groups for status in group.statuses)
     waits: set[Wait] = {wait for group in groups for wait in group.waits}
@@ -150,7 +151,7 @@ def page_size(params: Mapping[str, str]) -> int:
     if not given:
         return _DEFAULT_SIZE
     if not (given.isascii() and given.isdecimal() and len(given) <= 3 and 1 <= int(given) <= _MOST):
-        raise _bad(f"page[size] must be from 1 to {_MOST}")
+        raise bad_query(f"page[size] must be from 1 to {_MOST}")
     return int(given)
 
 
@@ -165,22 +166,24 @@ def page_cursor(params: Mapping[str, str], name: str) -> str | None:
         try:
             place_of(given)
         except InvalidArgumentError as error:
-            raise _bad(f"{name}: {error}") from None
+            raise bad_query(f"{name}: {error}") from None
     return given
 
 
-def _bad(why: str) -> ApiError:
+def bad_query(why: str) -> ApiError:
+    """Return upstream's answer to a query that cannot be read."""
     return ApiError(400, "Query Error", details=[{"message": why}])
 
 
-def _listed(params: Mapping[str, str], name: str) -> tuple[str, ...]:
+def listed(params: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Return the words of ``filter[name]``, which commas part."""
     return tuple(dict.fromkeys(part for part in params.get(f"filter[{name}]", "").split(",") if part))
 
 
 def _flag(params: Mapping[str, str], name: str) -> bool | None:
     given = params.get(name) or None
     if given not in {None, "true", "false"}:
-        raise _bad(f"{name} must be true or false")
+        raise bad_query(f"{name} must be true or false")
     return None if given is None else given == "true"
 
 
@@ -191,12 +194,17 @@ def _id(given: str | None, prefix: str) -> UUID | None:
     return found
 
 
-def _window(asked: Asked, now: datetime) -> tuple[datetime | None, datetime | None]:
+def created_window(asked: Asked, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return between which times what is asked for was made; without a word of it, the last days.
+
+    Raises:
+        ApiError: 400 "Query Error", naming the parameter.
+    """
     if asked.period is not None:
         try:
             return now - min(parse_duration(asked.period), _LONGEST_PERIOD), None
         except InvalidArgumentError as error:
-            raise _bad(f"filter[createdAt][period]: {error}") from None
+            raise bad_query(f"filter[createdAt][period]: {error}") from None
     begin = _moment(asked.begin, "filter[createdAt][from]")
     end = _moment(asked.end, "filter[createdAt][to]")
     if begin is None and end is None:
@@ -214,4 +222,4 @@ def _moment(given: str | None, name: str) -> datetime | None:
         at = datetime.fromisoformat(given)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _bad(f"{name} is neither milliseconds nor a date") from None
+        raise bad_query(f"{name} is neither milliseconds nor a date") from None

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from adapter.core.watching.feed import Feed, Interest
 from adapter.domain.durations import parse_duration
 from adapter.domain.errors import InvalidArgumentError
-from adapter.domain.identity import job_id_of
+from adapter.domain.identity import job_id_of, own_id
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.access import resources_of
 from adapter.web.trigger_api.shapes import (
@@ -30,7 +30,7 @@ from adapter.web.trigger_api.shapes import (
     read_ask,
     since_of,
 )
-from adapter.web.trigger_api.wire import BATCH, own_id
+from adapter.web.trigger_api.wire import BATCH
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -15,6 +15,7 @@ from adapter.domain.errors import (
     ScheduleStateError,
     UnknownTaskError,
 )
+from adapter.domain.identity import own_id
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.context import json_object
 from adapter.web.trigger_api.pages import numbered_page, offset_page
@@ -26,7 +27,7 @@ from adapter.web.trigger_api.schedule_wire import (
     read_body,
     shown,
 )
-from adapter.web.trigger_api.wire import SCHEDULE, own_id
+from adapter.web.trigger_api.wire import SCHEDULE
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
 
-from adapter.domain.identity import SCHEDULE_PREFIX, job_id_of, public_id, run_id_of
+from adapter.domain.identity import SCHEDULE_PREFIX, public_id, run_id_of
 from adapter.domain.job import TERMINAL, Job, JobStatus, WaitingFor, depth_of
 from adapter.domain.wire import error_fields, moment, status_word
 
@@ -48,13 +47,6 @@ STATUSES: Mapping[str, StatusGroup] = {
     ),
     "WAITING": StatusGroup(frozenset({JobStatus.WAITING}), frozenset({"children", "token", "remote"})),
 }
-
-
-def own_id(prefix: str, text: str) -> UUID | None:
-    """Return what `public_id` was made of, None when it is none of ours."""
-    if not text.startswith(prefix):
-        return None
-    return job_id_of(RUN + text.removeprefix(prefix))
 
 
 def run_summary(job: Job) -> dict[str, Any]:
