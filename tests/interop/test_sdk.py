@@ -34,6 +34,8 @@ RESOURCES = [
     "a schedule that cannot be",
     "a queue is found, paused, resumed and limited",
     "a queue that is not there, and a limit that cannot be",
+    "a token is made, found by its key, completed once, and listed",
+    "a token that was not completed in time, one that is not there, and one of somebody else",
 ]
 BATCHES = [
     "batch.trigger, of two tasks",

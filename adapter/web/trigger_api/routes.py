@@ -19,6 +19,7 @@ from adapter.web.trigger_api.runs import RunRoutes
 from adapter.web.trigger_api.schedules import ScheduleRoutes
 from adapter.web.trigger_api.tasks import TaskRoutes
 from adapter.web.trigger_api.tokens import TokenRoutes
+from adapter.web.trigger_api.wait_tokens import WaitTokenRoutes
 
 if TYPE_CHECKING:
     from starlette.routing import Route
@@ -44,6 +45,7 @@ def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
         LookupRoutes,
         ScheduleRoutes,
         QueueRoutes,
+        WaitTokenRoutes,
         RealtimeRoutes,
     )
     return [route for group in groups for route in group(context).routes]

@@ -214,6 +214,8 @@ def _outcome(token: WaitToken) -> dict[str, Any]:
     else:
         at = moment(token.ended_at or token.created_at)
         output, is_error = {"code": _TIMEOUT_CODE, "message": f"Waitpoint timed out at {at}"}, True
+    if output is None:
+        return {"outputIsError": is_error}
     text = json.dumps(output, ensure_ascii=False, separators=(",", ":"))
     return {"output": text, "outputType": JSON, "outputIsError": is_error}
 

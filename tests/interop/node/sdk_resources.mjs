@@ -1,7 +1,17 @@
-// What the SDK keeps beside runs: schedules, queues.
+// What the SDK keeps beside runs: schedules, queues, wait tokens.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { BadRequestError, NotFoundError, queues, schedules, tasks, UnprocessableEntityError } from "@trigger.dev/sdk";
+import {
+  BadRequestError,
+  NotFoundError,
+  PermissionDeniedError,
+  queues,
+  schedules,
+  tasks,
+  TriggerClient,
+  UnprocessableEntityError,
+  wait,
+} from "@trigger.dev/sdk";
 import { refused, step } from "./steps.mjs";
 
 await step("a schedule is made, made again, changed, turned and deleted", async () => {
@@ -76,6 +86,44 @@ await step("a queue that is not there, and a limit that cannot be", async () => 
   }
   await refused(BadRequestError, 400, () => queues.overrideConcurrencyLimit({ type: "custom", name: "default" }, -1));
   await refused(UnprocessableEntityError, 422, () => queues.pause({ type: "task", name: "echo" }));
+});
+
+await step("a token is made, found by its key, completed once, and listed", async () => {
+  const tag = `order:${randomUUID()}`;
+  const made = await wait.createToken({ timeout: "10m", idempotencyKey: tag, idempotencyKeyTTL: "1h", tags: [tag, "x"] });
+  assert.match(made.id, /^waitpoint_/);
+  assert.deepEqual([made.isCached, made.publicAccessToken.split(".").length], [false, 3]);
+  const again = await wait.createToken({ idempotencyKey: tag });
+  assert.deepEqual([again.id, again.isCached, again.url], [made.id, true, made.url]);
+  const waiting = await wait.retrieveToken(made);
+  assert.deepEqual([waiting.status, waiting.idempotencyKey, waiting.tags.length], ["WAITING", tag, 2]);
+  assert.ok(waiting.timeoutAt > new Date(Date.now() + 500_000));
+  assert.equal((await wait.completeToken(made, { ok: 1, at: "now" })).success, true);
+  assert.equal((await wait.completeToken(made.id, { ok: 2 })).success, true);
+  const done = await wait.retrieveToken(made.id);
+  assert.deepEqual([done.status, done.output, done.error], ["COMPLETED", { ok: 1, at: "now" }, undefined]);
+  const browser = new TriggerClient({ baseURL: process.env.TRIGGER_API_URL, accessToken: again.publicAccessToken });
+  assert.equal((await browser.wait.completeToken(made.id, {})).success, true, "a public token may complete it");
+  const called = await wait.createToken({ tags: tag });
+  const reply = await fetch(called.url, { method: "POST", body: '{"from":"outside"}' });
+  assert.deepEqual([reply.status, await reply.json()], [200, { success: true }]);
+  assert.deepEqual((await wait.retrieveToken(called)).output, { from: "outside" });
+  const found = [];
+  for await (const each of wait.listTokens({ tags: [tag], status: ["COMPLETED"], period: "1h", limit: 1 })) found.push(each.id);
+  assert.deepEqual(found, [called.id, made.id]);
+});
+
+await step("a token that was not completed in time, one that is not there, and one of somebody else", async () => {
+  const late = await wait.createToken({ timeout: new Date(Date.now() - 1000) });
+  const timedOut = await wait.retrieveToken(late);
+  assert.equal(timedOut.status, "TIMED_OUT");
+  assert.match(timedOut.error.message, /timed out/i);
+  await refused(NotFoundError, 404, () => wait.retrieveToken("waitpoint_nosuchtokenatall"));
+  await refused(NotFoundError, 404, () => wait.completeToken("waitpoint_nosuchtokenatall", {}));
+  await refused(UnprocessableEntityError, 422, () => wait.createToken({ timeout: "soon" }));
+  const stranger = new TriggerClient({ baseURL: process.env.TRIGGER_API_URL, accessToken: late.publicAccessToken });
+  const other = await wait.createToken({});
+  await refused(PermissionDeniedError, 403, () => stranger.wait.completeToken(other.id, {}));
 });
 
 process.exit();
