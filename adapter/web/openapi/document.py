@@ -35,6 +35,7 @@ OPEN = frozenset(
         "/readyz",
         "/api/openapi.json",
         "/api/v1/timezones",
+        "/api/v1/waitpoints/tokens/{token}/callback/{secret}",
         "/api/v2/packet-store/{name}",
         "/api/v2/run-packets/{run}/{field}",
         "/api/trigger/webhook",
