@@ -44,7 +44,7 @@ class Assembly(Building):
             if sender is not None:
                 self.observers.on_started(sender.started)
                 self.observers.on_finished(sender.finished)
-            listener = self._listener = Listener(self.database, self.clock, self._heard)
+            listener = self._listener = Listener(self.database, self.clock, self._heard, self.notifier)
             upkeep = {
                 "maintenance": self.maintenance.loop,
                 "retention": self.retention.loop,

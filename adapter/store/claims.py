@@ -17,6 +17,7 @@ from psycopg.rows import tuple_row
 from adapter.domain.job import Job
 from adapter.domain.outcome import Lease
 from adapter.store.database import FLUSHED, Connection, Schema
+from adapter.store.direct import Direct
 from adapter.store.rows import job_from_json
 
 #: Takes the rows at ``place`` of ``picked``, which are locked. What a worker needs of any job comes as
@@ -175,7 +176,7 @@ class Cursors:
 
 
 async def claim(
-    conn: Connection,
+    conn: Direct,
     schema: Schema,
     lease: Lease,
     queues: Sequence[str],
@@ -195,7 +196,7 @@ async def claim(
         "after_priority": [place[0] for place in after],
         "after_seq": [place[1] for place in after],
     }
-    claimed = await take(conn, schema, _CLAIM, parameters, lease)
+    claimed = _in_order([Claimed(row, lease) for row in await conn.rows(schema.sql(_CLAIM), parameters)])
     if cursors is not None:
         if len(claimed) < room:
             cursors.reset()
@@ -211,7 +212,10 @@ async def take(
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(schema.sql(template), parameters)
         rows = await cursor.fetchall()
-    claimed = [Claimed(row, lease) for row in rows]
+    return _in_order([Claimed(row, lease) for row in rows])
+
+
+def _in_order(claimed: list[Claimed]) -> list[Claimed]:
     # An UPDATE returns its rows as they lie on disk.
     claimed.sort(key=_place)
     return claimed

@@ -171,7 +171,7 @@ class Database:
             raise DatabaseUnavailableError(msg) from error
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Connection]:
+    async def transaction(self) -> AsyncGenerator[Direct]:
         """Lend a connection inside a transaction at READ COMMITTED."""
         async with self.connection() as conn, conn.transaction():
             yield conn

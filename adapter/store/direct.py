@@ -17,7 +17,7 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.adapt import Transformer
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, PGnotify
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import DictRow
 
@@ -95,6 +95,41 @@ class Direct(AsyncConnection[DictRow]):
         transformer = Transformer(self)
         transformer.set_pgresult(result)
         return transformer.load_rows(0, result.ntuples, tuple)
+
+    async def notified(self, seconds: float) -> list[PGnotify]:
+        """Return what was notified as soon as that is anything; nothing after so many seconds.
+
+        Raises:
+            psycopg.OperationalError: the connection is lost.
+        """
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[None] = loop.create_future()
+        socket, heard = self.pgconn.socket, self._notifications()
+
+        def read() -> None:
+            try:
+                self.pgconn.consume_input()
+            except psycopg.OperationalError as error:
+                if not arrived.done():
+                    arrived.set_exception(error)
+                return
+            heard.extend(self._notifications())
+            if heard and not arrived.done():
+                arrived.set_result(None)
+
+        if not heard:
+            loop.add_reader(socket, read)
+            try:
+                async with asyncio.timeout(seconds):
+                    await arrived
+            except TimeoutError:
+                return []
+            finally:
+                loop.remove_reader(socket)
+        return heard
+
+    def _notifications(self) -> list[PGnotify]:
+        return list(iter(self.pgconn.notifies, None))
 
     async def _name(self, statement: LiteralString, text: bytes) -> bytes:
         if self._names is None:

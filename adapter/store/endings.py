@@ -16,6 +16,7 @@ from uuid import UUID
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.outcome import Lease
 from adapter.store.database import Connection, Schema, fetch
+from adapter.store.direct import Direct
 from adapter.store.finishing import AS_IT_WAS, FINISHED_COLUMNS, RELEASE_KEYS, USUAL_END
 from adapter.store.rows import job_from_row
 
@@ -162,9 +163,7 @@ class Completion:
     result: str | None = None
 
 
-async def complete(
-    conn: Connection, schema: Schema, worker_id: UUID, completions: Sequence[Completion]
-) -> int:
+async def complete(conn: Direct, schema: Schema, worker_id: UUID, completions: Sequence[Completion]) -> int:
     """End completed jobs of one worker; returns how many were still its own."""
     done = sorted(completions, key=_key_of)
     parameters = {
@@ -174,7 +173,7 @@ async def complete(
         "claim_numbers": _array([str(each.claim_number) for each in done]),
         "results": _array([_quoted(each.result) for each in done]),
     }
-    return (await conn.execute(schema.sql(_COMPLETE), parameters)).rowcount
+    return (await conn.run(schema.sql(_COMPLETE), parameters)).command_tuples or 0
 
 
 def _key_of(completion: Completion) -> str:

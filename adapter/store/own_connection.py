@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 import psycopg
 
 from adapter.domain.errors import DatabaseUnavailableError
-from adapter.store.database import Connection, Database, set_up
+from adapter.store.database import Database, set_up
+from adapter.store.direct import Direct
 
 _KEEP_PLANS = """
 -- The plan of a hot statement does not depend on its values, and making it anew costs more than running it.
@@ -31,7 +32,7 @@ class OwnConnection:
         self._database = database
         self._name = name
         self._held = False
-        self._conn: Connection | None = None
+        self._conn: Direct | None = None
 
     def hold(self) -> None:
         """From now on keep one connection; `close` ends that."""
@@ -43,7 +44,7 @@ class OwnConnection:
         await self._drop()
 
     @asynccontextmanager
-    async def lend(self) -> AsyncGenerator[Connection]:
+    async def lend(self) -> AsyncGenerator[Direct]:
         """Lend the connection, in autocommit mode.
 
         Raises:
@@ -70,7 +71,7 @@ class OwnConnection:
                 await self._drop()
             raise
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> Direct:
         conn = await self._database.connect(f"{self._database.config.application} {self._name}")
         await set_up(conn)
         await conn.execute(_KEEP_PLANS, prepare=False)

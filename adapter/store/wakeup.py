@@ -18,7 +18,7 @@ from psycopg import sql
 
 from adapter.domain.clock import Clock
 from adapter.domain.errors import AdapterError
-from adapter.store.database import Connection, Database, Schema, fetch
+from adapter.store.database import Database, Schema
 from adapter.store.direct import Direct
 
 logger = logging.getLogger("adapter.wakeup")
@@ -26,6 +26,8 @@ logger = logging.getLogger("adapter.wakeup")
 _NOTIFY: LiteralString = "SELECT pg_notify(%(channel)s, %(payload)s)"
 _QUIET_S = 0.005
 _MOST_NAMES = 200
+#: After so long without a word the listening connection is asked whether it lives.
+_SILENCE_S = 30.0
 
 #: Topics beside queue names.
 DISPATCH = "!dispatch"
@@ -107,6 +109,11 @@ class Notifier:
                 await self._conn.execute("SET synchronous_commit = off")
         return self._conn
 
+    @property
+    def backend(self) -> int | None:
+        """The process of PostgreSQL that tells for us now, if one does."""
+        return None if self._conn is None or self._conn.closed else self._conn.pgconn.backend_pid
+
     async def _hang_up(self) -> None:
         conn, self._conn = self._conn, None
         if conn is not None:
@@ -142,10 +149,14 @@ def decode_topics(payload: str) -> set[str]:
 class Listener:
     """Hears what other processes poke. While it cannot listen, ``is_listening`` is False: poll faster."""
 
-    def __init__(self, database: Database, clock: Clock, on_topics: Callable[[set[str]], None]) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, on_topics: Callable[[set[str]], None], notifier: Notifier
+    ) -> None:
+        """``notifier``: that of this process, whose own words need not be heard."""
         self._database = database
         self._clock = clock
         self._on_topics = on_topics
+        self._notifier = notifier
         self.is_listening = False
 
     async def run(self) -> None:
@@ -170,7 +181,7 @@ class Listener:
             await self._clock.sleep(wait)
             wait = min(wait * 2, 5.0)
 
-    async def _listen(self, conn: Connection) -> None:
+    async def _listen(self, conn: Direct) -> None:
         # A channel is an identifier here and a string in pg_notify; quoting makes them the same.
         quoted = sql.Identifier(self._database.schema.channel)
         await conn.execute(sql.SQL("LISTEN {}").format(quoted))
@@ -178,6 +189,13 @@ class Listener:
         # What happened before we listened is found by looking once.
         self._on_topics({"*"})
         while True:
-            async for heard in conn.notifies(timeout=30):
-                self._on_topics(decode_topics(heard.payload))
-            await fetch(conn, self._database.schema, "SELECT 1")
+            heard = await conn.notified(_SILENCE_S)
+            topics = set[str]()
+            for each in heard:
+                # What this process poked it has told itself at once.
+                if each.be_pid != self._notifier.backend:
+                    topics |= decode_topics(each.extra.decode())
+            if topics:
+                self._on_topics(topics)
+            if not heard:
+                await conn.run("SELECT 1", {})
