@@ -43,9 +43,18 @@ def test_a_server_serves_until_it_is_told_to_stop(env: dict[str, str], tmp_path:
         with httpx.Client(base_url=url, trust_env=False) as client:
             assert client.get("/readyz").status_code == 200
             assert client.post("/api/v1/tasks/send-email/trigger", json={}).status_code == 401
-        assert adapter("healthcheck", "--url", f"{url}/readyz").code == 0
-        server.process.send_signal(signal.SIGTERM)
+            assert adapter("healthcheck", "--url", f"{url}/readyz").code == 0
+            waits = f"/api/jobs/{scheduled('index', '--delay', '1h')}/stream"
+            with client.stream(
+                "GET", waits, headers={"authorization": f"Bearer {env['ADAPTER_API_KEY']}"}
+            ) as sent:
+                lines = sent.iter_lines()
+                assert next(line for line in lines if line.startswith("data: "))
+                server.process.send_signal(signal.SIGTERM)
+                # Whoever follows a job is let go, and comes back to the next server.
+                assert not any(line.startswith("data: ") for line in lines)
         assert server.end() == 0
+    assert "exceeded" not in server.err, "its patience had to end"
     assert server.out == ""
 
 

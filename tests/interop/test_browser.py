@@ -46,7 +46,8 @@ def test_a_page_shows_a_job_until_it_has_ended(sdk_server: SdkServer, tmp_path: 
 
 
 def bundled(directory: Path) -> bytes:
-    """The page's script with all it imports, as an application would build it."""
+    """The page's script with all it imports, as an application would check and build it."""
+    node_tools.run_node(node_tools.MODULES / "typescript" / "bin" / "tsc", "-p", "browser", env={})
     built = directory / "page.js"
     node_tools.run_node(
         node_tools.MODULES / "esbuild" / "bin" / "esbuild",

@@ -14,6 +14,7 @@ STEPS = [
     "a run that fails, and one that is canceled",
     "nobody asks while nothing happens",
     "runs with all of some tags, those to come as well",
+    "a batch, by the token that its caller was given",
     "a token sees what its scopes name",
     "what is not there",
 ]

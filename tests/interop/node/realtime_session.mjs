@@ -1,7 +1,7 @@
 // Subscribes to runs with the official SDK, against the server named by TRIGGER_API_URL with TRIGGER_SECRET_KEY.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { auth, runs, tasks } from "@trigger.dev/sdk";
+import { auth, batch, runs, tasks } from "@trigger.dev/sdk";
 import { step } from "./steps.mjs";
 
 const API = process.env.TRIGGER_API_URL;
@@ -112,6 +112,21 @@ await step("runs with all of some tags, those to come as well", async () => {
   assert.ok(states.every((run) => run.payload === undefined), "a skipped column was sent");
   assert.ok(states.some((run) => run.output === 5));
   assert.ok(requests <= states.length + 2, `${requests} requests for ${states.length} states`);
+});
+
+await step("a batch, by the token that its caller was given", async () => {
+  const handle = await batch.trigger([1, 2, 3].map((n) => ({ id: "echo", payload: { n } })));
+  const done = new Map();
+  const { states, requests } = await auth.withAuth({ accessToken: handle.publicAccessToken, baseURL: API }, () =>
+    followed(runs.subscribeToBatch(handle.batchId), (seen) => {
+      const run = seen.at(-1);
+      if (run.status === "COMPLETED") done.set(run.id, run.output.n);
+      return done.size === 3;
+    }),
+  );
+  assert.deepEqual([...done.values()].toSorted(), [1, 2, 3]);
+  assert.ok(requests <= states.length + 2, `${requests} requests for ${states.length} states`);
+  assert.equal((await get(`/realtime/v1/batches/batch_${"2".repeat(26)}`)).status, 404);
 });
 
 await step("a token sees what its scopes name", async () => {
