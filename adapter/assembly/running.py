@@ -130,7 +130,6 @@ class Assembly(Building):
         self.hand_overs.loop.heard(topics)
         self.bulk.loop.heard(topics)
         self.notifier.heard(topics)
-        self.watch.heard(topics)
         self.hub.heard(topics)
         for worker in self._workers:
             worker.heard(topics)

@@ -1,7 +1,7 @@
 """The hub: what it costs, what it sees, and what it does while it cannot hear."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,9 @@ import pytest
 
 from adapter import JobContext
 from adapter.core.watching.feed import Feed, Interest
+from adapter.domain.errors import DatabaseUnavailableError, NotOpenError
 from adapter.domain.job import JobStatus
+from adapter.store import watched
 from adapter.store.database import Database
 from adapter.store.wakeup import CHANGED, FINISHED, WATCHED, Listener
 from adapter.store.watched import version_of
@@ -303,3 +305,66 @@ async def test_news_of_other_things_wake_nobody(rig: Rig) -> None:
     assert not hub._wake.is_set()
     hub.heard({"some-queue"})
     assert hub._wake.is_set()
+
+
+async def test_those_who_wait_for_results_ask_together(rig: Rig) -> None:
+    handles = [await rig.adapter.schedule_job("echo", n) for n in range(40)]
+    with counted() as uses:
+        async with asyncio.TaskGroup() as group:
+            waits = [group.create_task(each.result(timedelta(seconds=10))) for each in handles]
+            await eventually(lambda: len(rig.adapter.hub._feeds) == len(handles))
+            before = len(uses)
+            # By another process, which pokes this one.
+            async with rigged(rig.url) as there:
+                await there.work()
+            rig.adapter.hub.heard({FINISHED})
+    assert sorted([wait.result() for wait in waits]) == list(range(40))
+    ours = [each for each in uses if each is rig.adapter.database]
+    assert len(ours) - before < len(handles) / 2
+
+
+async def test_who_waits_for_a_result_is_told_that_the_adapter_is_closed(database_url: str) -> None:
+    async with rigged(database_url) as rig:
+        job = await rig.adapter.schedule_job("echo", 1, delay=timedelta(hours=1))
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(_outcome(job.result()))
+            await eventually(lambda: any(feed.holders for feed in rig.adapter.hub._feeds.values()))
+            rig.adapter.hub.close()
+            assert isinstance(await waiting, NotOpenError)
+
+
+async def _outcome(result: Awaitable[Any]) -> Any:
+    try:
+        return await result
+    except NotOpenError as error:
+        return error
+
+
+async def test_watchers_outlast_a_database_that_is_away(rig: Rig) -> None:
+    hub = rig.adapter.hub
+    job = (await rig.adapter.schedule_job("echo", 1, delay=timedelta(hours=1))).job
+    async with hub.watch(Interest(job_id=job.id)) as feed:
+        await settled(rig)
+        mark = feed.mark
+        failing = mock.AsyncMock(side_effect=DatabaseUnavailableError("away for a moment"))
+        with mock.patch.object(watched, "changed", failing):
+            await rig.adapter.cancel_job(job.id)
+            await eventually(lambda: failing.await_count >= 2)
+            assert feed.mark == mark
+        assert await told(feed, mark) == {job.id: False}
+
+
+async def test_who_finds_nothing_looks_less_often(rig: Rig) -> None:
+    hub = rig.adapter.hub
+    job = (await rig.adapter.schedule_job("echo", 1, delay=timedelta(hours=1))).job
+    async with hub.watch(Interest(job_id=job.id)) as feed:
+
+        def busy_elsewhere() -> bool:
+            hub.heard({FINISHED})
+            return hub._pause >= 0.1
+
+        await eventually(busy_elsewhere)
+        mark = feed.mark
+        await rig.adapter.cancel_job(job.id)
+        await told(feed, mark)
+        await eventually(lambda: hub._pause < 0.1)

@@ -68,8 +68,8 @@ class Feed:
         """Whether this is the state that is known of its job."""
         return version is not None and self._versions.get(version.job_id) == version
 
-    def apply(self, versions: Iterable[Version], gone: Iterable[UUID] = (), *, older: bool = True) -> None:
-        """Take note of states; of jobs that are ``gone``, that they are.
+    def apply(self, versions: Iterable[Version], gone: Iterable[UUID] = (), *, older: bool = True) -> bool:
+        """Take note of states; of jobs that are ``gone``, that they are. Returns whether that was news.
 
         ``older``: believe also a state that was written before the known one. The clock of a write is when its
         transaction began, so the later of two writes may be the older.
@@ -88,9 +88,11 @@ class Feed:
             # Ids are in the order of time.
             self._put(min(self._versions), None)
         self.mark = self._mark()
-        if self.mark != before:
-            self._trail.append((before, changes))
-            self.wake()
+        if self.mark == before:
+            return False
+        self._trail.append((before, changes))
+        self.wake()
+        return True
 
     def since(self, mark: str) -> dict[UUID, bool] | None:
         """Return the jobs that have changed since ``mark``, and whether each is new; None when it is unknown."""

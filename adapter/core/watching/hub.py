@@ -26,11 +26,12 @@ logger = logging.getLogger("adapter.watching")
 
 T = TypeVar("T")
 
-#: Between two looks: at least so long, and so many times as long as the last one took. However much there is to
-#: watch, a process keeps the database busy for a fifth of the time at most.
-_QUIET_S, _REST = 0.05, 4
+#: The pause after a look: short while looks find something, twice as long after each that does not, and so many
+#: times as long as the look took. However much there is to watch, a process keeps the database busy for a fifth of the
+#: time at most, and a busy system makes one who watches something idle look ten times a second.
+_SHORTEST_S, _LONGEST_S, _REST = 0.005, 0.1, 4
 #: How often it looks without being told: while it can hear of changes, and while it cannot.
-_POLL_S, _POLL_DEAF_S = 5.0, 0.5
+_POLL_S, _POLL_DEAF_S = 5.0, 0.25
 #: How often others hear that somebody watches; they tell of everything for a while longer than that.
 _SAY_S = 10.0
 #: How long a feed outlives its last subscriber: a held request is followed by the next.
@@ -68,6 +69,7 @@ class Hub:
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._said_at = self._thorough_at = float("-inf")
+        self._pause = _SHORTEST_S
         self._asked: set[UUID] = set()
         self._reading: asyncio.Task[dict[UUID, Job]] | None = None
         #: Nobody is to wait any longer: the process stops.
@@ -151,8 +153,10 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def look(self) -> None:
+    async def look(self) -> bool:
         """Bring all feeds up to date: one question for all their open jobs, one for jobs new to them.
+
+        Returns whether anything was new.
 
         Raises:
             DatabaseUnavailableError: nothing can be read.
@@ -167,19 +171,20 @@ class Hub:
                         seen[job_id] = _NEVER
             wide = [feed for feed in feeds if feed.interest.job_id is None]
             if not seen and not wide:
-                return
+                return False
             async with self._database.connection() as conn:
                 versions, gone = await watched.changed(conn, self._database.schema, seen)
                 newcomers = await self._newcomers(conn, wide) if wide else []
             by_id = {version.job_id: version for version in versions}
-            left = set(gone)
+            left, moved = set(gone), False
             for feed in feeds:
                 known = feed.open
                 found = [by_id[each] for each in known.keys() & by_id.keys()]
                 fresh = [each.version for each in newcomers if feed.interest.covers(each)]
                 # What was read beside this look may be newer.
-                feed.apply([each for each in found if known[each.job_id] == seen[each.job_id]])
-                feed.apply([*fresh, *found], known.keys() & left, older=False)
+                moved |= feed.apply([each for each in found if known[each.job_id] == seen[each.job_id]])
+                moved |= feed.apply([*fresh, *found], known.keys() & left, older=False)
+        return moved
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -242,6 +247,7 @@ class Hub:
 
     def _begin(self) -> None:
         self._wake.set()
+        self._pause = _SHORTEST_S
         if self._task is None or self._task.done():
             self._task = self._start(self._keep_looking(), "adapter-watching")
 
@@ -252,15 +258,17 @@ class Hub:
             if began - self._said_at >= _SAY_S:
                 self._said_at = began
                 self._notifier.poke(WATCHED)
+            moved = False
             try:
-                await self.look()
+                moved = await self.look()
             except DatabaseUnavailableError as error:
                 logger.warning("watchers have to wait: %s", error)
             except Exception:
                 logger.exception("what is watched could not be read")
             self._forget_the_unwatched()
             took = self._clock.monotonic() - began
-            await self._clock.sleep(max(_QUIET_S, _REST * took))
+            await self._clock.sleep(max(self._pause, _REST * took))
+            self._pause = _SHORTEST_S if moved else min(2 * self._pause, _LONGEST_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_S if self._can_hear() else _POLL_DEAF_S):
                     await self._wake.wait()
