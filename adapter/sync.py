@@ -28,6 +28,7 @@ from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
 from adapter.core.replaying import SAME
 from adapter.core.wait_tokens import KeepsTokens
+from adapter.core.webhooks.verbs import TellsOthers
 from adapter.domain.errors import InvalidArgumentError, NotOpenError
 from adapter.domain.job import Job
 from adapter.store.steps import SyncCaller
@@ -294,6 +295,16 @@ class SyncAdapter:
     complete_token = _waiting(KeepsTokens.complete_token)
     get_token = _waiting(KeepsTokens.get_token)
     list_tokens = _waiting(KeepsTokens.list_tokens)
+    # ---- webhooks to others ----------------------------------------------------------------------
+
+    subscribe_webhook = _waiting(TellsOthers.subscribe_webhook)
+    webhook_subscriptions = _waiting(TellsOthers.webhook_subscriptions)
+    change_webhook = _waiting(TellsOthers.change_webhook)
+    rotate_webhook_secret = _waiting(TellsOthers.rotate_webhook_secret)
+    unsubscribe_webhook = _waiting(TellsOthers.unsubscribe_webhook)
+    webhook_deliveries = _waiting(TellsOthers.webhook_deliveries)
+    redrive_webhooks = _waiting(TellsOthers.redrive_webhooks)
+    test_webhook = _waiting(TellsOthers.test_webhook)
 
     # ---- schedules -------------------------------------------------------------------------------
 

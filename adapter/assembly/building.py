@@ -50,6 +50,7 @@ from adapter.core.scheduling import Scheduler
 from adapter.core.unrouted import Router
 from adapter.core.watch import Watch
 from adapter.core.watching.hub import Hub
+from adapter.core.webhooks.delivering import Deliverer
 from adapter.core.worker import Worker
 from adapter.domain.clock import Clock, SystemClock
 from adapter.domain.errors import (
@@ -60,6 +61,7 @@ from adapter.domain.errors import (
 from adapter.domain.job import LOCAL
 from adapter.domain.routing import EVERY_TASK
 from adapter.executors.base import Executor, ExecutorSet
+from adapter.executors.webhook_posts import WebhookPoster
 from adapter.settings import Settings, variables_set
 from adapter.store import revisions
 from adapter.store.database import Database, DatabaseConfig
@@ -78,6 +80,7 @@ _MADE_BY_OPEN = frozenset(
         "bulk",
         "canceler",
         "database",
+        "deliverer",
         "dispatcher",
         "drains",
         "drilling",
@@ -203,6 +206,12 @@ class Building(HookPoints[Any, Any], ABC):
             self.settings.upstream_keys,
             makes_tokens=self.settings.wait_tokens == "adapter",
         )
+        self.deliverer = Deliverer(
+            self._parts,
+            WebhookPoster(self.clock),
+            project=self.settings.trigger_project_ref or "proj_adapter",
+            link=self.settings.public_url or "http://localhost",
+        )
         self.budgets = Budgets(self.database, self.clock)
         self.applier = Applier(self._parts)
         self.fence = StartFence(self._parts)
@@ -272,6 +281,8 @@ class Building(HookPoints[Any, Any], ABC):
             for executor in self.executors.by_name.values():
                 await executor.open()
             await self.pass_through.open()
+            await self.deliverer.poster.open()
+            await self.deliverer.look()
             for finding in self.steering.boot_findings(await self.steering.current()):
                 logger.warning("%s", finding)
         except BaseException:
@@ -327,6 +338,8 @@ class Building(HookPoints[Any, Any], ABC):
             for executor in self.executors.by_name.values():
                 await executor.close()
             await self.pass_through.close()
+            await self.deliverer.drain()
+            await self.deliverer.poster.close()
         finally:
             await self.database.close()
 

@@ -6,26 +6,24 @@ import logging
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adapter.assembly.building import Building
 from adapter.core.loops import Loop, Loops
 from adapter.core.reconcile import BUSY
+from adapter.core.webhooks.verbs import TellsOthers
 from adapter.core.worker import Worker
 from adapter.domain.errors import ConfigurationError, StoreError
 from adapter.domain.job import Job
 from adapter.store import revisions
 from adapter.store.wakeup import FLAGS, Listener
 
-if TYPE_CHECKING:
-    from adapter.core.lifecycle import LifecycleSender
-
 logger = logging.getLogger("adapter")
 
 _LEASE_CHECK_S = 15.0
 
 
-class Assembly(Building):
+class Assembly(TellsOthers, Building):
     """Everything an adapter is made of, and its background. The verbs are in `adapter.app`."""
 
     @asynccontextmanager
@@ -40,11 +38,9 @@ class Assembly(Building):
         async with self:
             loops = Loops(self.clock)
             worker: Worker | None = None
-            sender = self._lifecycle() if work or sync else None
-            if sender is not None:
-                self.observers.on_started(sender.started)
-                self.observers.on_finished(sender.finished)
             listener = self._listener = Listener(self.database, self.clock, self._heard, self.notifier)
+            if work or sync:
+                await self._subscribe_settings()
             upkeep = {
                 "maintenance": self.maintenance.loop,
                 "retention": self.retention.loop,
@@ -53,6 +49,7 @@ class Assembly(Building):
                 "shadows": self.shadows.loop,
                 "cron": self.firing.loop,
                 "hand-over": self.hand_overs.loop,
+                "outgoing webhooks": self.deliverer.loop,
                 "bulk actions": self.bulk.loop,
             }
             self.recaller.loop.resume()
@@ -84,8 +81,7 @@ class Assembly(Building):
                 await loops.stop()
                 if worker is not None:
                     self._workers.remove(worker)
-                if sender is not None:
-                    await sender.aclose()
+                await self.deliverer.drain()
 
     def lifespan(
         self, *, work: bool = False, dispatch: bool = True, sync: bool = True
@@ -99,16 +95,17 @@ class Assembly(Building):
 
         return lifespan
 
-    def _lifecycle(self) -> LifecycleSender | None:
+    async def _subscribe_settings(self) -> None:
+        """Let the receiver of the settings be one like any other; it may be inside the own network."""
         url, secret = self.settings.lifecycle_url, self.settings.lifecycle_secret
         if url is None:
-            return None
+            return
         if secret is None:
             msg = "ADAPTER_LIFECYCLE_URL is set without ADAPTER_LIFECYCLE_SECRET: nobody could believe the events."
             raise ConfigurationError(msg)
-        from adapter.core.lifecycle import LifecycleSender  # noqa: PLC0415 - HTTP, only where it is used
-
-        return LifecycleSender(url, secret.get_secret_value(), self.clock)
+        await self.subscribe_webhook(
+            url, name="settings", secret=secret.get_secret_value(), allow_private=True
+        )
 
     def worker(self, **options: Any) -> Worker:
         """Return a worker of this process; `running(work=True)` runs one for you."""
@@ -131,6 +128,7 @@ class Assembly(Building):
         self.bulk.loop.heard(topics)
         self.notifier.heard(topics)
         self.hub.heard(topics)
+        self.deliverer.loop.heard(topics)
         for worker in self._workers:
             worker.heard(topics)
 

@@ -52,6 +52,7 @@ BY_ERROR: dict[type[errors.AdapterError], ExitCode] = {
     errors.RecallConflictError: ExitCode.CONFLICT,
     errors.KeyNotFoundError: ExitCode.NOT_FOUND,
     errors.ScheduleNotFoundError: ExitCode.NOT_FOUND,
+    errors.SubscriptionNotFoundError: ExitCode.NOT_FOUND,
     errors.ResultTimeoutError: ExitCode.TIMEOUT,
     errors.ExecutorError: ExitCode.UNAVAILABLE,
     errors.RejectedError: ExitCode.FAILURE,

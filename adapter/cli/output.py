@@ -103,7 +103,8 @@ def show(*parts: RenderableType) -> None:
     out = console()
     with out.capture() as captured:
         for part in parts:
-            out.print(part)
+            # Text may be meant to be copied, so it is not broken.
+            out.print(part, soft_wrap=isinstance(part, str))
     text = captured.get()
     if not sys.stdout.isatty():
         # Whoever reads this by program has no use for blanks that fill a screen's line.

@@ -19,12 +19,12 @@ from adapter.cli import (
     exits,
     jobs,
     keys,
+    outgoing,
     queues,
     reconcile,
     serving,
     status,
     tasks,
-    webhooks,
 )
 from adapter.cli.invocation import Invocation
 
@@ -128,7 +128,7 @@ app.add_typer(cutover.app, name="cutover", rich_help_panel="Look and steer")
 app.add_typer(cron.app, name="cron", rich_help_panel="Look and steer")
 app.add_typer(queues.app, name="queues", rich_help_panel="Look and steer")
 app.add_typer(keys.app, name="keys", rich_help_panel="Operate")
-app.add_typer(webhooks.app, name="webhooks", rich_help_panel="Look and steer")
+app.add_typer(outgoing.app, name="webhooks", rich_help_panel="Look and steer")
 app.add_typer(db.app, name="db", rich_help_panel="Operate")
 app.command("doctor", rich_help_panel="Operate")(doctor.doctor)
 app.command("healthcheck", rich_help_panel="Operate")(status.healthcheck)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adapter.app import Adapter
     from adapter.store.inbox import InboxEntry
 
-app = typer.Typer(no_args_is_help=True, help="Webhooks that came in: see them, offer dead ones again.")
+app = typer.Typer(no_args_is_help=True, help="Webhooks: those that came in, and who is told how jobs go.")
 
 
 class State(StrEnum):

@@ -21,9 +21,12 @@ class Observers:
         self._started: list[Callable[[Job], None]] = []
         self._finished: list[Callable[[Job], None]] = []
 
-    def on_started(self, observer: Callable[[Job], None]) -> None:
-        """Call ``observer(job)`` when a try starts in this process."""
-        self._started.append(observer)
+    def on_started(self, observer: Callable[[Job], None], *, wanted: bool = True) -> None:
+        """Call ``observer(job)`` when a try starts in this process; ``wanted`` False: no more."""
+        if wanted and observer not in self._started:
+            self._started.append(observer)
+        elif not wanted and observer in self._started:
+            self._started.remove(observer)
 
     def on_finished(self, observer: Callable[[Job], None]) -> None:
         """Call ``observer(job)`` when a job ended by a write of this process."""

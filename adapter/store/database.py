@@ -84,15 +84,22 @@ class Schema:
         self.name = name
         self.quoted = sql.Identifier(name).as_string()
         self._made: dict[str, LiteralString] = {}
+        self._told: LiteralString = ""
 
     def sql(self, template: LiteralString) -> LiteralString:
-        """Return ``template`` with ``{s}`` replaced by the quoted schema; made once."""
+        """Return ``template`` with ``{s}`` replaced by the quoted schema, ``{told}`` by what `tell` says; made once."""
         made = self._made.get(template)
         if made is None:
             # Literal but for one identifier, which psycopg has quoted.
-            made = cast("LiteralString", template.replace("{s}", self.quoted))
+            made = cast("LiteralString", template.replace("{told}", self._told).replace("{s}", self.quoted))
             self._made[template] = made
         return made
+
+    def tell(self, told: LiteralString) -> None:
+        """Let every statement that ends jobs carry this part from now on, an empty one to leave it out."""
+        if told != self._told:
+            self._told = told
+            self._made = {}
 
     @property
     def channel(self) -> str:

@@ -18,13 +18,14 @@ AS_IT_WAS: LiteralString = """started AS new_started, attempt AS new_attempt, su
   remote_run_id AS new_run_id, remote_attempt AS new_remote_attempt, remote_status AS new_remote_status,
   false AS new_orphaned"""
 
+#: Behind it stands what is told to others of ``given`` while anybody listens (`Schema.tell`), else nothing.
 #: Until when a job is kept that says nothing of it, and with which partition it goes: the same for all rows
 #: of a statement, so it is looked up once.
 USUAL_END: LiteralString = """usual AS MATERIALIZED (
   SELECT week.later AS until, (SELECT min(p.day) FROM {s}.finished_partitions p
     WHERE p.day > (week.later AT TIME ZONE 'UTC')::date OR p.day = '9999-12-31') AS day
   FROM (SELECT now() + interval '7 days' AS later) AS week
-)"""
+){told}"""
 
 #: Releases the idempotency key of a failed-like end (Trigger.dev's rule) while it is still this job's.
 RELEASE_KEYS: LiteralString = (

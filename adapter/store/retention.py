@@ -88,6 +88,14 @@ _TRIMS: tuple[LiteralString, ...] = (
     """DELETE FROM {s}.batches WHERE id IN (SELECT b.id FROM {s}.batches b
        WHERE b.created_at < now() - interval '30 days' AND NOT EXISTS (
          SELECT FROM unnest(b.run_ids) AS r(id) JOIN {s}.worker_jobs_open o ON o.id = r.id) LIMIT %(limit)s)""",
+    # What nobody could be told for so long is a dead letter, whatever kept it: a receiver that was left alone, or none.
+    """UPDATE {s}.webhook_deliveries SET state = 'dead', settled_at = now(), error = COALESCE(error, 'it waited for 3 days')
+       WHERE id IN (SELECT id FROM {s}.webhook_deliveries WHERE state = 'pending' AND next_at < now() - interval '1 minute'
+         AND created_at < now() - interval '3 days' LIMIT %(limit)s FOR UPDATE SKIP LOCKED)""",
+    """DELETE FROM {s}.webhook_deliveries WHERE id IN (SELECT id FROM {s}.webhook_deliveries
+       WHERE state = 'delivered' AND settled_at < now() - interval '1 day' LIMIT %(limit)s)""",
+    """DELETE FROM {s}.webhook_deliveries WHERE id IN (SELECT id FROM {s}.webhook_deliveries
+       WHERE state = 'dead' AND settled_at < now() - interval '30 days' LIMIT %(limit)s) AND state = 'dead'""",
     # The jobs of a recall go with it, a part at a time; the last part takes it along.
     """DELETE FROM {s}.recall_jobs WHERE (recall_id, job_id) IN (
        SELECT j.recall_id, j.job_id FROM {s}.recalls r JOIN {s}.recall_jobs j ON j.recall_id = r.id

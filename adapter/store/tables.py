@@ -41,6 +41,7 @@ from adapter.store.recall_tables import recall_tables
 from adapter.store.security_tables import security_tables
 from adapter.store.side_tables import tables_beside_jobs
 from adapter.store.wait_token_tables import wait_token_tables
+from adapter.store.webhook_tables import webhook_tables
 
 #: What the hot heap needs to stay small under claim and finish: vacuum by count, not by share.
 _HOT = {
@@ -119,6 +120,7 @@ def metadata_for(schema: str = "adapter") -> MetaData:
     pass_through_tables(metadata)
     batch_tables(metadata)
     wait_token_tables(metadata)
+    webhook_tables(metadata)
     return metadata
 
 

@@ -28,6 +28,7 @@ from adapter.web.same_origin import host_of
 from adapter.web.stream import StreamRoutes
 from adapter.web.trigger_api import routes as trigger_api
 from adapter.web.trigger_api.packets import MOST_PACKET_BYTES
+from adapter.web.webhook_admin import WebhookAdminRoutes
 from adapter.web.webhooks import WebhookRoutes
 
 if TYPE_CHECKING:
@@ -65,7 +66,11 @@ def create_app(
         *cutover.routes(adapter, keyring),
         *StreamRoutes(adapter, keyring).routes,
         *PassThroughRoutes(adapter, keyring).routes,
-        *(route for group in (KeyRoutes, JobRoutes, StandingRoutes) for route in group(asking).routes),
+        *(
+            route
+            for group in (KeyRoutes, JobRoutes, StandingRoutes, WebhookAdminRoutes)
+            for route in group(asking).routes
+        ),
     ]
     routes += OpenApiRoutes(routes, url=settings.public_url).routes
     outermost = Middleware(

@@ -52,6 +52,7 @@ STATUS: dict[type[errors.AdapterError], int] = {
     errors.TokenSpentError: 422,
     errors.ScheduleNotFoundError: 404,
     errors.ScheduleStateError: 409,
+    errors.SubscriptionNotFoundError: 404,
     errors.JobEndedError: 422,
     errors.ResultTimeoutError: 504,
     errors.StoreError: 503,

@@ -236,7 +236,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
 async def test_the_plan_of(big: Rig, name: str) -> None:
     template, parameters, indexes = STATEMENTS[name]
     given = {key: value for key, value in parameters.items() if f"%({key})s" in template}
-    used, scanned = await _plan(big, template.replace("{s}", big.schema.quoted), given)
+    used, scanned = await _plan(big, big.schema.sql(template), given)
     assert not scanned, f"{name} reads all of {scanned}"
     assert all(any(index in name for name in used) for index in indexes)
 

@@ -34,7 +34,8 @@
     │   ├── TokenSpentError            token_spent
     │   ├── ScheduleNotFoundError      schedule_not_found
     │   ├── ScheduleStateError         schedule_state
-    │   └── TokenNotFoundError         token_not_found
+    │   ├── TokenNotFoundError         token_not_found
+    │   └── SubscriptionNotFoundError  subscription_not_found
     ├── JobEndedError                  job_ended            raised by ``job.result()``
     │   ├── JobFailedError             job_failed
     │   └── JobCanceledError           job_canceled
@@ -124,6 +125,7 @@ from adapter.domain.errors.requests import (
     RequestError,
     ScheduleNotFoundError,
     ScheduleStateError,
+    SubscriptionNotFoundError,
     TaskDisabledError,
     TokenNotFoundError,
     TokenSpentError,
@@ -184,6 +186,7 @@ __all__ = [
     "SignatureError",
     "SnoozeJobError",
     "StoreError",
+    "SubscriptionNotFoundError",
     "TaskDefinitionError",
     "TaskDisabledError",
     "ThrottledError",

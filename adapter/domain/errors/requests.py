@@ -275,3 +275,14 @@ class TokenSpentError(RequestError):
 
     def __init__(self, for_what: str) -> None:
         super().__init__(f"Cannot trigger {for_what} with a one-time use token as it has already been used.")
+
+
+class SubscriptionNotFoundError(RequestError):
+    """Nobody is subscribed under that id."""
+
+    code = "subscription_not_found"
+
+    def __init__(self, subscription_id: object) -> None:
+        super().__init__(
+            f"There is no webhook subscription {subscription_id}. `adapter webhooks subscriptions` shows those there are."
+        )

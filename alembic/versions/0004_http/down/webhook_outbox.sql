@@ -1,0 +1,2 @@
+DROP TABLE {s}.webhook_deliveries;
+DROP TABLE {s}.webhook_subscriptions;
