@@ -853,6 +853,36 @@ GUARDS = [
         "if False:",
         "tests/unit/test_parity_verdict.py::test_that_copies_are_taken_can_fail_and_proves_nothing_by_itself",
     ),
+    Guard(
+        "a bulk action replays a job once, whoever is at it",
+        "adapter/store/bulk_actions.py",
+        "job_id = ANY(%(jobs)s) AND outcome IS NULL",
+        "job_id = ANY(%(jobs)s)",
+        "tests/core/test_bulk_actions.py::test_two_processes_at_one_action_replay_each_job_once",
+    ),
+    Guard(
+        "a reschedule is of a delayed job",
+        "adapter/store/job_changes.py",
+        "AND o.status = 'DELAYED' AND ",
+        "AND ",
+        "tests/core/test_job_changes.py::test_only_a_job_that_is_delayed_here_is_rescheduled",
+    ),
+    Guard(
+        "a reschedule is of a job that nobody was given",
+        "adapter/store/job_changes.py",
+        """    + UNSTARTED
+""",
+        """    + "true"
+""",
+        "tests/core/test_job_changes.py::test_only_a_job_that_is_delayed_here_is_rescheduled",
+    ),
+    Guard(
+        "a change of metadata counts once per call",
+        "adapter/core/job_changes.py",
+        "if request_key is not None and not await job_changes.first_time(",
+        "if False and not await job_changes.first_time(",
+        "tests/core/test_job_changes.py::test_metadata_is_changed_once_per_call_and_counts_no_change_twice",
+    ),
 ]
 
 

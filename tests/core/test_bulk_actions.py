@@ -1,5 +1,6 @@
 """One thing done to many jobs: found first, acted on then, once each, and gone on with after a stop."""
 
+import asyncio
 from datetime import timedelta
 from unittest import mock
 from uuid import UUID
@@ -61,6 +62,19 @@ async def test_jobs_that_are_named_are_replayed_once_whatever_happens(rig: Rig) 
     assert [job.priority for job in made] == [3, 3, 3]
     problems = await rig.sql("SELECT job_id, problem FROM {s}.bulk_action_jobs WHERE outcome = 'failed'")
     assert [row["job_id"] for row in problems] == [gone]
+
+
+async def test_two_processes_at_one_action_replay_each_job_once(rig: Rig) -> None:
+    """The lease is not the guard: one that was paused for longer than it goes on where another is at work."""
+    jobs = [(await rig.adapter.schedule_job("echo", n)).id for n in range(5)]
+    started = await rig.adapter.start_bulk_action("replay", jobs)
+    bulk = rig.adapter.bulk
+    await asyncio.gather(*(bulk._replay(started, jobs) for _ in range(3)))
+    await _all(rig)
+    done = await rig.adapter.bulk_action(started.id)
+    assert (done.state, done.succeeded, done.failed) == (BulkState.COMPLETED, 5, 0)
+    made = await rig.value("SELECT count(*) FROM {s}.worker_jobs_open WHERE extra ? 'replay_of'")
+    assert made == 5
 
 
 async def test_a_job_that_has_ended_counts_as_failed(rig: Rig) -> None:
