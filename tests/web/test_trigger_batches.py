@@ -1,5 +1,6 @@
 """Batches as Trigger.dev's SDK opens, fills and reads them (its API contract, 6)."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
@@ -10,7 +11,7 @@ import jwt
 import pytest
 from starlette.types import Message
 
-from adapter import Adapter, JobSpec
+from adapter import Adapter, JobFilter, JobSpec
 from adapter.core.batches import FindPacket
 from adapter.domain.errors import BatchAbortedError, BatchNotFoundError, InvalidArgumentError
 from adapter.domain.identity import job_id_of, own_id, public_id, run_id_of
@@ -335,6 +336,40 @@ async def test_a_repeated_request_opens_one_batch_and_makes_its_runs_once(
     replies = [await client.post("/api/v2/tasks/batch", json=body, headers=key) for _ in range(2)]
     assert replies[0].json() == replies[1].json()
     assert len((await adapter.list_jobs()).jobs) == 1
+
+
+async def test_streams_at_the_same_time_fill_a_batch_once(
+    adapter: Adapter, client: httpx.AsyncClient
+) -> None:
+    body = {"runCount": 40, "idempotencyKey": HASH}
+    replies = await asyncio.gather(*(client.post("/api/v3/batches", json=body) for _ in range(6)))
+    assert len({reply.json()["id"] for reply in replies}) == 1
+    batch = replies[0].json()["id"]
+    parts = [range(40), range(25), range(20, 40), range(0, 40, 2)]
+    added = await asyncio.gather(*(filled(client, batch, stream(item(n) for n in part)) for part in parts))
+    assert sum(each["itemsAccepted"] for each in added) == 40
+    assert all(
+        each["itemsAccepted"] + each["itemsDeduplicated"] == len(part)
+        for each, part in zip(added, parts, strict=True)
+    )
+    assert [job.data["i"] for job in await jobs_of(adapter, batch)] == list(range(40))
+    assert len((await adapter.list_jobs(JobFilter(limit=100))).jobs) == 40
+
+
+async def test_batches_with_the_same_keys_in_other_orders_do_not_stop_each_other(
+    adapter: Adapter, client: httpx.AsyncClient
+) -> None:
+    keys = [f"key-{n}" for n in range(30)]
+
+    async def one(order: list[str]) -> list[str]:
+        batch = await opened(client, len(order))
+        items = [item(n, options={"idempotencyKey": key}) for n, key in enumerate(order)]
+        await filled(client, batch, stream(items))
+        return (await shown(client, batch))["runs"]
+
+    runs = await asyncio.gather(*(one(order) for order in (keys, keys[::-1], keys, keys[::-1])))
+    assert runs[0] == runs[2] == runs[1][::-1] == runs[3][::-1]
+    assert len((await adapter.list_jobs(JobFilter(limit=100))).jobs) == 30
 
 
 async def test_items_with_keys_find_the_runs_of_those_keys(

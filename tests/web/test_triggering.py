@@ -1,5 +1,6 @@
 """What a trigger asks for beside its payload, and what becomes of it (Trigger.dev's API contract, 5 and 8)."""
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any, LiteralString
@@ -198,6 +199,12 @@ async def test_a_debounce_that_is_over_makes_a_new_run(
     assert (second["id"] != first["id"], second["isCached"]) == (True, False)
     assert await trigger(client, 3, debounce=limited) == second | {"isCached": True}
     assert (await job_of(adapter, first)).data == 1
+
+
+async def test_calls_at_the_same_time_are_debounced_into_one_run(client: httpx.AsyncClient) -> None:
+    replies = await asyncio.gather(*(trigger(client, n, debounce=LEADING) for n in range(12)))
+    assert len({reply["id"] for reply in replies}) == 1
+    assert sum(not reply["isCached"] for reply in replies) == 1
 
 
 async def test_the_idempotency_key_comes_before_the_debounce(client: httpx.AsyncClient) -> None:

@@ -156,7 +156,9 @@ class BatchRoutes:
 
     async def at_once(self, request: Request) -> Response:
         """Take a whole batch: 202 ``{"id", "runCount"}``."""
-        principal, batch = await self._whole(request, strict=False)
+        principal, raw = await self._asked(request)
+        body = validated(BatchBody, json_object(raw))
+        batch = await self._whole(request, principal, body, strict=False)
         answer: dict[str, Any] = {"id": public_id(BATCH, batch.id), "runCount": batch.run_count}
         if batch.deduplicated:
             answer["isCached"] = True
@@ -166,7 +168,9 @@ class BatchRoutes:
 
     async def at_once_with_runs(self, request: Request) -> Response:
         """Take a whole batch, or nothing of it, and answer with its runs."""
-        principal, batch = await self._whole(request, strict=True)
+        principal, raw = await self._asked(request)
+        body = validated(BatchBody, json_object(raw))
+        batch = await self._whole(request, principal, body, strict=True)
         shown: list[dict[str, Any]] = []
         for job in await self._adapter.batch_jobs(batch.id):
             cached = job.batch_id != batch.id
@@ -183,16 +187,26 @@ class BatchRoutes:
 
     async def of_one_task(self, request: Request) -> Response:
         """Take a whole batch of the task that the path names, or nothing of it."""
-        principal, batch = await self._whole(request, strict=True, task=task_id(request.path_params["task"]))
+        principal, raw = await self._asked(request)
+        body = validated(BatchBody, json_object(raw))
+        task = task_id(request.path_params["task"])
+        batch = await self._whole(request, principal, body, strict=True, task=task)
         answer = {"batchId": public_id(BATCH, batch.id), "runs": [run_id_of(each) for each in batch.job_ids]}
         return self._answer(principal, batch, answer, 200)
 
-    async def _whole(
-        self, request: Request, *, strict: bool, task: str | None = None
-    ) -> tuple[Principal, Batch]:
+    async def _asked(self, request: Request) -> tuple[Principal, bytes]:
         principal = await self._context.caller(request)
-        raw = await self._context.read(request, _MOST_BODY_BYTES)
-        body = validated(BatchBody, json_object(raw))
+        return principal, await self._context.read(request, _MOST_BODY_BYTES)
+
+    async def _whole(
+        self,
+        request: Request,
+        principal: Principal,
+        body: BatchBody,
+        *,
+        strict: bool,
+        task: str | None = None,
+    ) -> Batch:
         tasks = tasks_of(body, task)
         _may_trigger(principal, tasks)
         parent = await parent_of(self._context, body.parent_run_id)
@@ -208,9 +222,9 @@ class BatchRoutes:
         async with self._context.spending(request, principal, "a batch"):
             batch = await self._open(request, principal, len(tasks), key=key, parent=parent, detail=detail)
             if batch.sealed_at is not None:
-                return principal, batch
+                return batch
             try:
-                return principal, (await self._adapter.add_items(batch.id, places, read, strict=strict)).batch
+                return (await self._adapter.add_items(batch.id, places, read, strict=strict)).batch
             except InvalidArgumentError as error:
                 raise ApiError(422, str(error)) from error
 
