@@ -1,7 +1,7 @@
 """Hot statements use their partial indexes: a plan that reads the whole heap fails here, not at night."""
 
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from adapter.store import (
     stranded,
     unrouted,
     upkeep,
+    watched,
 )
 from adapter.store.job_lists import JobLists
 from tests.rig import Rig, new_id, rigged
@@ -140,6 +141,14 @@ DEAD = {
 LETTERS: dict[str, Any] = dict.fromkeys(
     ("ids", "statuses", "tasks", "queues", "errors", "finished_from", "finished_to", "after_at", "after_id")
 ) | {"redriven": False}
+WATCHED: dict[str, Any] = {
+    "tags": ["t101", "t201"],
+    "batches": [RARE],
+    "batch_id": RARE,
+    "within": timedelta(seconds=10),
+    "created_from": LONG_AGO,
+    "most": 1000,
+}
 STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "claim": (
         claims._CLAIM,
@@ -228,6 +237,28 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"remote_runs_open"},
     ),
     "pending webhooks": (inbox._PENDING, {"limit": 100}, {"webhook_inbox_pending"}),
+    "watched jobs": (
+        watched._CHANGED,
+        {"ids": [new_id() for _ in range(1000)], "seen": [1] * 1000},
+        {"worker_jobs_open_pkey"},
+    ),
+    "watched jobs that have ended": (watched._ENDED, {"ids": [new_id()]}, {"_pkey"}),
+    "open jobs new to tags": (
+        watched._OPEN + watched._BY_TAG + watched._JUST_WRITTEN,
+        WATCHED,
+        {"worker_jobs_open_tags"},
+    ),
+    "ended jobs new to tags": (watched._FINISHED + watched._BY_TAG + watched._JUST_MADE, WATCHED, set()),
+    "open jobs new to batches": (
+        watched._OPEN + watched._BY_BATCH + watched._JUST_WRITTEN,
+        WATCHED,
+        {"worker_jobs_open_batch"},
+    ),
+    "ended jobs new to batches": (watched._FINISHED + watched._BY_BATCH + watched._JUST_MADE, WATCHED, set()),
+    "open jobs of tags": (watched._OPEN + watched._TAGGED, WATCHED, {"worker_jobs_open_tags"}),
+    "ended jobs of tags": (watched._FINISHED + watched._TAGGED, WATCHED, {"tags"}),
+    "open jobs of a batch": (watched._OPEN + watched._BATCHED, WATCHED, {"worker_jobs_open_batch"}),
+    "ended jobs of a batch": (watched._FINISHED + watched._BATCHED, WATCHED, {"batch"}),
     "heartbeat": (liveness.BEAT, {"id": new_id(), "lock_key": 1}, {"worker_jobs_open_executing"}),
 }
 

@@ -199,6 +199,7 @@ async def test_a_batch_is_fed(rig: Rig) -> None:
         assert feed.since(mark) == {first: False, second: False}
 
 
+@pytest.mark.direct("a worker behind a pooler hears of nobody who watches")
 async def test_progress_of_another_process_is_seen_while_it_runs(database_url: str) -> None:
     """The other process says so only since somebody watches."""
     go_on = asyncio.Event()
