@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from adapter.settings import Settings
     from adapter.store.dead_letters import DeadLetterFilter
     from adapter.store.insights import JobFilter, JobPage
+    from adapter.web.auth import Principal
+    from adapter.web.authorization import allowed_by_default
 
 __all__ = [
     "AbortJobError",
@@ -55,6 +57,7 @@ __all__ = [
     "JobSpec",
     "JobStatus",
     "Limits",
+    "Principal",
     "Queue",
     "Rate",
     "ResultTimeoutError",
@@ -68,6 +71,7 @@ __all__ = [
     "TokenTimedOutError",
     "WaitReason",
     "WaitToken",
+    "allowed_by_default",
 ]
 
 # Imported when first used: the command's `--help` must not wait for SQLAlchemy and httpx.
@@ -93,6 +97,7 @@ _HOMES = {
     "JobSpec": "adapter.core.planning",
     "JobStatus": "adapter.domain.job",
     "Limits": "adapter.domain.limits",
+    "Principal": "adapter.web.auth",
     "Queue": "adapter.domain.task",
     "Rate": "adapter.domain.limits",
     "ResultTimeoutError": "adapter.domain.errors",
@@ -106,6 +111,7 @@ _HOMES = {
     "TokenTimedOutError": "adapter.domain.errors",
     "WaitReason": "adapter.domain.waiting",
     "WaitToken": "adapter.domain.wait_token",
+    "allowed_by_default": "adapter.web.authorization",
 }
 
 

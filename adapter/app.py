@@ -252,8 +252,8 @@ class Adapter(
         """Return the HTTP face as an ASGI application, to mount or to serve.
 
         ``authenticate``: who a request without a key is from, by your application's session; see
-        `adapter.web.auth.Principal`. ``authorize``: whether a caller may do something; by default what
-        scopes allow, and to a user only what is theirs (`adapter.web.authorization.standard`).
+        `adapter.Principal`. ``authorize``: whether a caller may do something; by default what
+        scopes allow, and to a user only what is theirs (`adapter.allowed_by_default`).
         """
         from adapter.web.app import create_app  # noqa: PLC0415 - the floor above, only when it is asked for
 

@@ -11,7 +11,7 @@ from adapter.core.keys import KnownKeys
 from adapter.web import health
 from adapter.web.asking import Asking
 from adapter.web.auth import Authenticate, Keyring
-from adapter.web.authorization import Authorize, standard
+from adapter.web.authorization import Authorize, allowed_by_default
 from adapter.web.browsers import Sharing
 from adapter.web.cutover import routes as cutover
 from adapter.web.errors import HANDLERS
@@ -53,7 +53,7 @@ def create_app(
         settings.api_keys,
         find=KnownKeys(lambda: adapter.database, clock).find,
         authenticate=authenticate,
-        authorize=authorize or standard,
+        authorize=authorize or allowed_by_default,
         key_rate=RateLimit(settings.api_rate_per_minute, clock),
         token_rate=RateLimit(settings.api_token_rate_per_minute, clock),
         hosts=frozenset(filter(None, map(host_of, (settings.public_url or "", *settings.cors_origins)))),

@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from adapter.domain.errors import ConfigurationError
 from adapter.domain.keys import PERSONAL, ApiKey, beginning, environment_of
-from adapter.web.authorization import SYSTEM_USER, Authorize, Resource, standard
+from adapter.web.authorization import SYSTEM_USER, Authorize, Resource, allowed_by_default
 from adapter.web.errors import ApiError
 from adapter.web.middleware import headers_of
 from adapter.web.same_origin import require_same_origin
@@ -75,7 +75,7 @@ class Principal:
     once: str | None = None
     ends_at: float | None = None
     skip_columns: tuple[str, ...] = ()
-    rule: Authorize = field(default=standard, repr=False, compare=False)
+    rule: Authorize = field(default=allowed_by_default, repr=False, compare=False)
 
     @property
     def is_bound(self) -> bool:
@@ -125,7 +125,7 @@ class Keyring:
         *,
         find: FindKey | None = None,
         authenticate: Authenticate | None = None,
-        authorize: Authorize = standard,
+        authorize: Authorize = allowed_by_default,
         key_rate: RateLimit | None = None,
         token_rate: RateLimit | None = None,
         hosts: frozenset[str] = frozenset(),

@@ -21,7 +21,7 @@ Authorize = Callable[["Principal", str, Sequence[Resource]], bool]
 SYSTEM_USER = "0"
 
 
-def standard(principal: Principal, action: str, resources: Sequence[Resource]) -> bool:
+def allowed_by_default(principal: Principal, action: str, resources: Sequence[Resource]) -> bool:
     """Allow what the scopes allow, and to a user only what is theirs."""
     return by_scopes(principal, action, resources) and owner_or_system(principal, action, resources)
 

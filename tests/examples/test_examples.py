@@ -98,6 +98,26 @@ async def test_inside_a_starlette_application(shop: tuple[Adapter, httpx.AsyncCl
     assert job.result == "invoice for order 7"
 
 
+async def test_users_of_the_shop_see_their_own_jobs_and_support_sees_all(
+    shop: tuple[Adapter, httpx.AsyncClient],
+) -> None:
+    _, client = shop
+    ann = {"cookie": "session=cookie-of-ann", "origin": "http://shop.test"}
+    sue = {"cookie": "session=cookie-of-sue", "origin": "http://shop.test"}
+    hers = (await client.post("/orders", json={"order_id": 1}, headers=ann)).json()["job"]
+    other = (await client.post("/orders", json={"order_id": 2})).json()["job"]
+    assert [each["id"] for each in (await client.get("/api/jobs", headers=ann)).json()["jobs"]] == [hers]
+    assert (await client.get(f"/api/jobs/{other}", headers=ann)).status_code == 404
+    for job in (hers, other):
+        assert (await client.get(f"/api/jobs/{job}", headers=sue)).status_code == 200
+        assert (await client.post(f"/api/jobs/{job}/cancel", headers=sue)).status_code == 404
+    forged = ann | {"origin": "https://evil.example"}
+    assert (await client.post(f"/api/jobs/{hers}/cancel", headers=forged)).json()["code"] == "cross_site"
+    canceled = await client.post(f"/api/jobs/{hers}/cancel", headers=ann)
+    assert canceled.json()["status"] == "CANCELED"
+    assert (await client.get(f"/api/jobs/{hers}")).status_code == 401
+
+
 @pytest.mark.timeout(150)
 def test_the_tests_of_the_shop_pass() -> None:
     done = subprocess.run(
@@ -114,7 +134,12 @@ def test_the_tests_of_the_shop_pass() -> None:
 
 def test_every_example_is_run_here_or_has_tests_of_its_own() -> None:
     ours = {"quickstart.py", "in_starlette", "in_flask_style", "tested_shop", "document_jobs", "cutover"}
-    elsewhere = {"demo", "trigger_dev"}  # tests/demo or tests/cli, and tests/interop
+    elsewhere = {
+        "demo",
+        "trigger_dev",
+        "prometheus",
+        "use_job_status",
+    }  # tests/demo or cli, interop, web, interop
     there = {each.name for each in EXAMPLES.iterdir() if not each.name.startswith((".", "__"))}
     assert there - elsewhere == ours
 

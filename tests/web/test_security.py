@@ -12,7 +12,7 @@ from starlette.routing import Route
 from adapter import Adapter, Settings
 from adapter.web.app import create_app
 from adapter.web.auth import Principal
-from adapter.web.authorization import Resource, standard
+from adapter.web.authorization import Resource, allowed_by_default
 from adapter.web.errors import ApiError
 from adapter.web.rates import RateLimit
 from tests.fakes.clock import ManualClock
@@ -27,7 +27,7 @@ async def signed_in(request: Request) -> Principal | None:
 
 
 def support_reads(principal: Principal, action: str, resources: Sequence[Resource]) -> bool:
-    return (principal.user_id == "8" and action == "read") or standard(principal, action, resources)
+    return (principal.user_id == "8" and action == "read") or allowed_by_default(principal, action, resources)
 
 
 def talking_to(adapter: Adapter, **headers: str) -> httpx.AsyncClient:
