@@ -25,6 +25,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from adapter import Adapter, JobSpec
+from examples.cutover import documents
 from examples.cutover.terminal import adapter
 from examples.demo.stage import Place, Processes, databases, free_port, scratch
 from examples.demo.witness import Ledgers
@@ -47,6 +48,8 @@ class Walk:
             "ADAPTER_APP": APP,
             "NEWS_LEDGER": str(self._ledger),
             "NEWS_DATABASE_URL": app.url,
+            # What the handlers of the document service go by.
+            "DATABASE_URL": app.url,
             "ADAPTER_WORKER_LEASE_SECONDS": "5",
         }
         self._ports = ports
@@ -76,6 +79,7 @@ class Walk:
         # An adapter of its own: the one of `APP` belongs to the commands.
         self._news = runpy.run_module("examples.cutover.news")
         self.site: Adapter = self._news["adapter"]
+        documents.declare(self.site, "trigger")
         self.scheduled = Counter[str]()
 
     # ---- the two sides ---------------------------------------------------------------------------
@@ -126,6 +130,35 @@ class Walk:
         say(f"the site schedules {len(stories)} {task}: {counts['local']} go here, {counts['trigger']} there")
         return went
 
+    def schedule_documents(self, *, week: int) -> set[str]:
+        """Schedule one of each of the seven jobs of the document service; returns where they went."""
+        payloads = documents.of_a_week(week)
+        manual = payloads["re-ingest-job"]["ingest_job"]
+        self.rows(
+            "INSERT INTO public.documents VALUES (%s, %s, 'manuals', 'acme', 'a manual', 1)", manual, manual
+        )
+        specs = [JobSpec(task, payload) for task, payload in payloads.items()]
+        for task, payload in payloads.items():
+            self.scheduled[f"{task} {next(iter(payload.values()))}"] += 1
+        went = Counter(str(each.job.executor) for each in self.site.sync.schedule_many(specs))
+        say(
+            f"the document service schedules one of each of its {went.total()} jobs: {went['local']} go here,"
+            f" {went['trigger']} there"
+        )
+        return set(went)
+
+    def clock_is_kept(self, owner: str) -> float:
+        """Wait until a clock has arrived."""
+        return self.until(
+            f"the clock to be {owner}",
+            lambda: (
+                self.rows(
+                    "SELECT owner, handover_state FROM adapter.job_schedules WHERE task = %s", documents.CLOCK
+                )
+                == [(owner, None)]
+            ),
+        )
+
     # ---- the steps -------------------------------------------------------------------------------
 
     def walk(self) -> None:
@@ -133,6 +166,8 @@ class Walk:
         with self.site.sync:
             self.site.sync.call(self._news["open_site"]())
             asyncio.run(self._processes.ready(*self._ports.values()))
+            for statement in documents.TABLES.split(";"):
+                self.rows(statement)
             self.look()
             self.move_a_share()
             self.watch()
@@ -144,8 +179,13 @@ class Walk:
         self.reckon()
 
     def look(self) -> None:
-        title("1. Look: all eighteen tasks run there")
+        title("1. Look: all tasks run there, and so does a clock")
         self.schedule("generate-brief", STORIES[:10], week=0)
+        assert self.schedule_documents(week=0) == {"trigger"}
+        # Monthly, so that no tick is near whenever somebody walks.
+        adapter("cron add reset-usage '0 12 1 * *' --key usage --reason 'as it was'")
+        adapter(f"cron hand-over {self.clock()} --to trigger --reason 'as it was'")
+        self.clock_is_kept("trigger")
         self.all_done()
         adapter("cutover status")
         adapter("cutover explain generate-brief --tag story-7")
@@ -161,6 +201,14 @@ class Walk:
         assert small <= large
         say(f"the {len(small)} of week 1 are among the {len(large)} of week 2")
         adapter(f"cutover explain generate-brief --tag {min(large)}")
+
+    def clock(self) -> str:
+        """Return the end of the id of the clock, which is enough for a person."""
+        return str(
+            self.rows(
+                "SELECT right(id::text, 12) FROM adapter.job_schedules WHERE task = %s", documents.CLOCK
+            )[0][0]
+        )
 
     def watch(self) -> None:
         title("3. Watch: is it equal, is it well?")
@@ -181,15 +229,17 @@ class Walk:
 
     def move_the_rest(self) -> None:
         title("5. Move the rest, and what waits to be given away")
+        adapter(f"cron hand-over {self.clock()} --to local --reason 'week 4'")
         adapter("cutover unkill '*' --reason 'INC-7 is over'")
         adapter("cutover unkill story-summarize --reason 'INC-7 is over'")
         self.schedule("analyze-story", STORIES[:10], week=4, delay=timedelta(hours=1))
         adapter("cutover rollout '*' --to local --percent 100 --reason 'week 4'")
         adapter("cutover migrate-pending '*' --to local --reason 'week 4' --yes")
         assert len(here(self.schedule("score-relevance", STORIES[:10], week=4))) == 10
+        assert self.schedule_documents(week=4) == {"local"}
 
     def take_the_clock(self) -> None:
-        title("6. The clock")
+        title("6. The clocks: one is on its way home, one is made anew")
         adapter("cron add ingest-pull '*/5 * * * *' --key pull --reason 'week 4'")
         adapter("cron next '*/5 * * * *' --count 2")
 
@@ -200,6 +250,9 @@ class Walk:
             adapter("cutover drill generate-brief --to trigger --for 2s --reason 'before we leave'")
         self.all_done()
         adapter("cutover wait-drained trigger --quiet 1s --timeout 60s")
+        self.clock_is_kept("local")
+        say("half a minute has passed, for lists that lag: the clock is at home")
+        adapter("cron list --task reset-usage")
         adapter("cutover finalize trigger --check", code=3)
 
     @contextmanager
@@ -226,7 +279,8 @@ class Walk:
         ends = Counter({subject: n for subject, n in ledgers.ends.items() if subject in self.scheduled})
         ended = dict(
             self.rows(
-                "SELECT status, count(*) FROM adapter.worker_jobs_finished WHERE type <> 'ingest-pull' GROUP BY 1"
+                "SELECT status, count(*) FROM adapter.worker_jobs_finished"
+                " WHERE type <> 'ingest-pull' AND parent_id IS NULL GROUP BY 1"
             )
         )
         begun = Counter(side for sides in ledgers.starts.values() for side in sides.elements())

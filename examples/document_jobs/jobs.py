@@ -115,7 +115,8 @@ async def meter(items: list[BatchItem[Metering]]) -> None:
 
 
 @adapter.task("reset-usage", idempotent=True, cron=Cron("0 12 * * *", "UTC"))
-async def reset_usage(_: None) -> int:
+async def reset_usage(_: Any) -> int:
+    """Whatever the clock says: ours says nothing, Trigger.dev's for when it is meant."""
     return await execute("UPDATE public.usage SET documents = 0 WHERE documents <> 0")
 
 

@@ -191,3 +191,23 @@ async def test_without_any_webhook_reconciling_brings_everything_home(pair: Pair
     await eventually(done, within=SOON.total_seconds())
     ended = [await pair.near.get_job(job.id) for job in jobs]
     assert [job.result for job in ended if job is not None] == [n * 2 for n in range(30)]
+
+
+async def test_a_clock_is_handed_to_a_peer_and_comes_home(pair: Pair) -> None:
+    near, far = pair.near, pair.far
+    near.hand_overs._lag = timedelta(0)
+    made = await near.schedule_cron("long", "0 0 1 1 *")
+
+    async def arrived(owner: str) -> bool:
+        found = await near.get_schedule(made.id)
+        return (found.owner, found.handover_state) == (owner, None)
+
+    await near.hand_over_schedule(made.id, to="trigger", reason="there")
+    await eventually(lambda: arrived("trigger"), within=10)
+    (there,) = await far.list_schedules()
+    assert (there.task, there.cron, there.active) == ("long", "0 0 1 1 *", True)
+    await near.hand_over_schedule(made.id, to="local", reason="home")
+    await eventually(lambda: arrived("local"), within=10)
+    home = await near.get_schedule(made.id)
+    assert (home.next_at, home.problem) == (made.next_at, None)
+    assert [each.active for each in await far.list_schedules()] == [False]
