@@ -28,6 +28,7 @@ from adapter.core.registry import TaskDefinition
 from adapter.core.replaying import SAME, replay_spec
 from adapter.core.scheduling import Scheduled, topics_of
 from adapter.core.tasks import Task
+from adapter.core.variables import KeepsVariables
 from adapter.core.wait_tokens import KeepsTokens
 from adapter.domain.errors import JobNotFoundError
 from adapter.domain.job import Job, JobStatus
@@ -67,6 +68,7 @@ class Adapter(
     KeepsBatches,
     KeepsSchedules,
     KeepsTokens,
+    KeepsVariables,
     KnowsTasks,
     TellsFigures,
     DeclaresTasks,

@@ -27,6 +27,7 @@ from adapter.core.ownership import KnowsTasks
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.queue_control import ControlsQueues
 from adapter.core.replaying import SAME
+from adapter.core.variables import KeepsVariables
 from adapter.core.wait_tokens import KeepsTokens
 from adapter.core.webhooks.verbs import TellsOthers
 from adapter.domain.errors import InvalidArgumentError, NotOpenError
@@ -305,6 +306,14 @@ class SyncAdapter:
     webhook_deliveries = _waiting(TellsOthers.webhook_deliveries)
     redrive_webhooks = _waiting(TellsOthers.redrive_webhooks)
     test_webhook = _waiting(TellsOthers.test_webhook)
+
+    # ---- environment variables -------------------------------------------------------------------
+
+    set_variables = _waiting(KeepsVariables.set_variables)
+    change_variable = _waiting(KeepsVariables.change_variable)
+    get_variable = _waiting(KeepsVariables.get_variable)
+    list_variables = _waiting(KeepsVariables.list_variables)
+    delete_variable = _waiting(KeepsVariables.delete_variable)
 
     # ---- schedules -------------------------------------------------------------------------------
 

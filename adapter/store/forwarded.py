@@ -43,6 +43,7 @@ _KEPT_IN: dict[str, LiteralString] = {
     "batch": "SELECT EXISTS (SELECT FROM {s}.batches WHERE id = %(id)s) AS found",
     "bulk": "SELECT EXISTS (SELECT FROM {s}.bulk_actions WHERE id = %(id)s) AS found",
     "sched": "SELECT EXISTS (SELECT FROM {s}.job_schedules WHERE id = %(id)s) AS found",
+    "waitpoint": "SELECT EXISTS (SELECT FROM {s}.wait_tokens WHERE id = %(id)s) AS found",
 }
 
 

@@ -40,6 +40,7 @@ from adapter.store.pass_through_tables import pass_through_tables
 from adapter.store.recall_tables import recall_tables
 from adapter.store.security_tables import security_tables
 from adapter.store.side_tables import tables_beside_jobs
+from adapter.store.variable_tables import variable_tables
 from adapter.store.wait_token_tables import wait_token_tables
 from adapter.store.webhook_tables import webhook_tables
 
@@ -121,6 +122,7 @@ def metadata_for(schema: str = "adapter") -> MetaData:
     batch_tables(metadata)
     wait_token_tables(metadata)
     webhook_tables(metadata)
+    variable_tables(metadata)
     return metadata
 
 

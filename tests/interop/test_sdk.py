@@ -36,6 +36,8 @@ RESOURCES = [
     "a queue that is not there, and a limit that cannot be",
     "a token is made, found by its key, completed once, and listed",
     "a token that was not completed in time, one that is not there, and one of somebody else",
+    "variables are set, imported, read and removed",
+    "variables and deployments that are not there",
 ]
 BATCHES = [
     "batch.trigger, of two tasks",

@@ -90,11 +90,3 @@ async def test_what_cannot_be_is_400(client: httpx.AsyncClient) -> None:
     ):
         assert (await client.post(f"{one}/{verb}", json=body)).status_code == 400
     assert (await client.get(f"{one}?type=nothing")).status_code == 400
-
-
-async def test_there_are_no_limits_beside_those_of_queues(client: httpx.AsyncClient) -> None:
-    empty: dict[str, Any] = {"data": [], "pagination": {"currentPage": 1, "totalPages": 1, "count": 0}}
-    assert (await client.get("/api/v1/concurrency-limits")).json() == empty
-    gone = await client.get("/api/v1/concurrency-limits/openai")
-    assert (gone.status_code, gone.json()) == (404, {"error": "Concurrency limit not found"})
-    assert (await client.post("/api/v1/concurrency-limits/openai/pause")).status_code == 404

@@ -1,4 +1,4 @@
-"""``/api/v1/queues`` and ``/api/v1/concurrency-limits`` (Trigger.dev's API contract, 10). Root keys only."""
+"""``/api/v1/queues`` (Trigger.dev's API contract, 10). Root keys only."""
 
 from __future__ import annotations
 
@@ -58,15 +58,12 @@ class QueueRoutes:
     def routes(self) -> list[Route]:
         """The routes. A queue's name may hold slashes, so what stands behind it comes first."""
         one = "/api/v1/queues/{queue:path}"
-        limit = "/api/v1/concurrency-limits/{limit:path}"
         return [
             Route("/api/v1/queues", self.list_queues),
             Route(f"{one}/pause", self.pause, methods=["POST"]),
             Route(f"{one}/concurrency/override", self.override, methods=["POST"]),
             Route(f"{one}/concurrency/reset", self.reset, methods=["POST"]),
             Route(one, self.retrieve),
-            Route("/api/v1/concurrency-limits", self.list_limits),
-            Route(limit, self.no_limit, methods=["GET", "POST"]),
         ]
 
     async def list_queues(self, request: Request) -> Response:
@@ -118,17 +115,6 @@ class QueueRoutes:
             queue.name, concurrency_limit="registry", **said_by(principal)
         )
         return await self._again(queue.name)
-
-    async def list_limits(self, request: Request) -> Response:
-        """Answer that there are none: limits here are those of queues, and of keys within one."""
-        await self._context.root(request)
-        page, size = numbered_page(request.query_params, usual=_USUAL_PAGE)
-        return JSONResponse(offset_page([], page=page, size=size, total=0))
-
-    async def no_limit(self, request: Request) -> Response:
-        """Answer that there is no limit of that name."""
-        await self._context.root(request)
-        raise ApiError(404, "Concurrency limit not found")
 
     async def _body(self, request: Request, model: type[Any]) -> Any:
         return validated(model, json_object(await self._context.read(request, MOST_BODY_BYTES)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adapter.web.trigger_api.absent import AbsentRoutes
 from adapter.web.trigger_api.batches import BatchRoutes
 from adapter.web.trigger_api.bulk_actions import BulkActionRoutes
 from adapter.web.trigger_api.context import ApiContext
@@ -19,6 +20,7 @@ from adapter.web.trigger_api.runs import RunRoutes
 from adapter.web.trigger_api.schedules import ScheduleRoutes
 from adapter.web.trigger_api.tasks import TaskRoutes
 from adapter.web.trigger_api.tokens import TokenRoutes
+from adapter.web.trigger_api.variables import VariableRoutes
 from adapter.web.trigger_api.wait_tokens import WaitTokenRoutes
 
 if TYPE_CHECKING:
@@ -48,4 +50,6 @@ def routes(adapter: Adapter, keyring: Keyring) -> list[Route]:
         WaitTokenRoutes,
         RealtimeRoutes,
     )
-    return [route for group in groups for route in group(context).routes]
+    # While an upstream has the project, its variables and deployments are what callers mean.
+    alone = () if adapter.settings.upstream_url else (VariableRoutes, AbsentRoutes)
+    return [route for group in (*groups, *alone) for route in group(context).routes]

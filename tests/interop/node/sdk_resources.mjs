@@ -1,9 +1,11 @@
-// What the SDK keeps beside runs: schedules, queues, wait tokens.
+// What the SDK keeps beside runs: schedules, queues, wait tokens, environment variables.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import {
   auth,
   BadRequestError,
+  deployments,
+  envvars,
   NotFoundError,
   PermissionDeniedError,
   queues,
@@ -125,6 +127,31 @@ await step("a token that was not completed in time, one that is not there, and o
   const stranger = { baseURL: process.env.TRIGGER_API_URL, accessToken: late.publicAccessToken };
   const other = await wait.createToken({});
   await refused(PermissionDeniedError, 403, () => auth.withAuth(stranger, () => wait.completeToken(other.id, {})));
+});
+
+await step("variables are set, imported, read and removed", async () => {
+  const [project, slug] = ["proj_abc", "dev"];
+  assert.equal((await envvars.create(project, slug, { name: "A", value: "b" })).success, true);
+  assert.equal((await envvars.create(project, slug, { name: "S", value: "hidden", isSecret: true })).success, true);
+  const variables = { A: "1", B: "2" };
+  assert.equal((await envvars.upload(project, slug, { variables, override: true })).success, true);
+  assert.equal((await envvars.retrieve(project, slug, "A")).value, "1");
+  const listed = await envvars.list(project, slug);
+  assert.deepEqual(
+    listed.map((each) => [each.name, each.value, each.isSecret]),
+    [["A", "1", false], ["B", "2", false], ["S", "<redacted>", true]],
+  );
+  assert.equal((await envvars.del(project, slug, "A")).success, true);
+});
+
+await step("variables and deployments that are not there", async () => {
+  await refused(NotFoundError, 404, () => envvars.retrieve("proj_abc", "dev", "NOBODY"));
+  await refused(NotFoundError, 404, () => envvars.del("proj_abc", "dev", "NOBODY"));
+  await refused(NotFoundError, 404, () => envvars.list("proj_abc", "moon"));
+  await refused(BadRequestError, 400, () => envvars.create("proj_abc", "dev", { name: "1 x", value: "" }));
+  await refused(BadRequestError, 400, () => envvars.upload("proj_abc", "dev", { variables: { B: "3" } }));
+  await refused(NotFoundError, 404, () => deployments.retrieveCurrent());
+  assert.deepEqual((await deployments.list()).data, []);
 });
 
 process.exit();
