@@ -29,7 +29,7 @@ from adapter.domain.outcome import Lease
 from adapter.store import processes, upkeep
 from adapter.store.claims import Claimed, Cursors, claim
 from adapter.store.endings import return_unknown
-from adapter.store.limited_claims import claim_limited
+from adapter.store.limited_claims import are_any_ready, claim_limited
 from adapter.store.own_connection import OwnConnection
 from adapter.store.wakeup import CANCEL, CHANGED, DISPATCH, FINISHED, FLAGS, INBOX, WATCHED
 
@@ -256,7 +256,10 @@ class Worker:
                     conn, schema, lease, order, room + ahead, plain=plain, cursors=self._cursors
                 )
                 self._begin(claimed)
+            limited_wait = bool(self._limited)
             if self._limited and len(claimed) < room:
+                limited_wait = await are_any_ready(conn, schema, self._limited)
+            if limited_wait and len(claimed) < room:
                 more = await claim_limited(
                     conn, schema, lease, self._limited, room - len(claimed), plain=plain
                 )
@@ -265,7 +268,7 @@ class Worker:
         # A claim that began behind the head has not seen what is more urgent.
         may_be_more = len(claimed) == room + ahead or not from_head
         # Nobody tells of room under a limit.
-        self._is_drained = self._is_told and not may_be_more and not self._limited
+        self._is_drained = self._is_told and not may_be_more and not limited_wait
         return may_be_more
 
     async def _look_around(self) -> None:

@@ -11,6 +11,7 @@ from typing import LiteralString
 from adapter.domain.outcome import Lease
 from adapter.store.claims import TAKE, Claimed, holder, take
 from adapter.store.database import Connection, Schema, fetch
+from adapter.store.direct import Direct
 
 #: What one claim looks at, at most: keys with ready jobs, keys that have something to give, and jobs among
 #: which it looks for those without a key. The next claim goes on behind them.
@@ -42,6 +43,17 @@ WHERE q.name = ANY(%(queues)s::text[]) AND q.limited AND q.paused_at IS NULL
 ORDER BY array_position(%(queues)s::text[], q.name) LIMIT """
     + _MOST_QUEUES
     + " FOR NO KEY UPDATE OF q SKIP LOCKED"
+)
+
+#: Whether it is worth a transaction to lock them: mostly nothing is ready there.
+_ANY_READY: LiteralString = (
+    """
+SELECT q.name FROM {s}.job_queues q
+WHERE q.name = ANY(%(queues)s::text[]) AND q.limited AND q.paused_at IS NULL
+  AND (SELECT true FROM {s}.worker_jobs_open WHERE """
+    + _READY
+    + """ AND queue = q.name ORDER BY (-priority), seq LIMIT 1) IS NOT NULL
+LIMIT 1"""
 )
 
 #: A second statement after the lock: it sees every claim that was committed under that lock, so the
@@ -221,6 +233,11 @@ _NOTED: LiteralString = (
 )
 
 _CLAIM_WALKING: LiteralString = _QUEUE + _ROOM + _WALK + _CANDIDATES + _NOTED + TAKE
+
+
+async def are_any_ready(conn: Direct, schema: Schema, queues: Sequence[str]) -> bool:
+    """Return whether jobs of these queues, which have a limit, wait for a worker or for room."""
+    return bool(await conn.rows(schema.sql(_ANY_READY), {"queues": queues}))
 
 
 async def claim_limited(

@@ -178,14 +178,14 @@ async def test_jobs_of_a_first_claim_survive_the_failure_of_the_second(
         job = await rig.adapter.schedule_job("free", 1)
         worker = rig.worker()
 
-        async def fails(*_arguments: Any, **_options: Any) -> list[Job]:
+        async def fails(*_arguments: Any) -> bool:
             raise psycopg.OperationalError("cut")
 
-        real = limited_claims.claim_limited
-        monkeypatch.setattr("adapter.core.worker.claim_limited", fails)
+        real = limited_claims.are_any_ready
+        monkeypatch.setattr("adapter.core.worker.are_any_ready", fails)
         with pytest.raises(DatabaseUnavailableError):
             await worker.run_once()
-        monkeypatch.setattr("adapter.core.worker.claim_limited", real)
+        monkeypatch.setattr("adapter.core.worker.are_any_ready", real)
         worker.look_again()
         await worker.run_once()
         await worker.run_once()

@@ -170,6 +170,11 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
             "concurrency_keys_pkey",
         },
     ),
+    "look at limited queues": (
+        limited_claims._ANY_READY,
+        {"queues": ["queue3", "queue4"]},
+        {"worker_jobs_open_claim"},
+    ),
     "lock of limited queues": (
         limited_claims._LOCK_QUEUES,
         {"queues": ["queue3", "queue4"]},
