@@ -87,7 +87,9 @@ class Outermost:
     @staticmethod
     def _log(scope: Scope, status: int, seconds: float) -> None:
         path = quote(scope["path"], errors="replace")[:_LONGEST_PATH]
-        level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+        # Who follows a run asks three times a minute, for hours.
+        is_quiet = scope["path"] in _QUIET or (scope["path"].startswith("/realtime/") and 0 < status < 400)
+        level = logging.DEBUG if is_quiet else logging.INFO
         _log.log(
             level,
             "%s %s %d",

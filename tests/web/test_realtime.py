@@ -1,22 +1,25 @@
 """Feeds over the Electric shape protocol, as Trigger.dev's client asks for them (its API contract, 3.2 and 14)."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from adapter import Adapter
 from adapter.domain.identity import run_id_of
 from adapter.domain.job import Job, JobStatus
+from adapter.web.app import create_app
 from adapter.web.auth import make_public_token
 from adapter.web.trigger_api import realtime
 from adapter.web.trigger_api.shapes import run_row
 from adapter.web.trigger_api.wire import BATCH, public_id
 from tests.kit import eventually
-from tests.rig import a_running_job, new_id
+from tests.rig import a_running_job, new_id, rigged
 from tests.web.conftest import KEY
 
 LATER = timedelta(hours=1)
@@ -283,3 +286,42 @@ def test_every_status_has_a_word_the_client_knows(status: JobStatus) -> None:
     assert (row["expiredAt"] is not None) == (status is JobStatus.EXPIRED)
     assert (row["output"] == "1") == (status is JobStatus.COMPLETED)
     assert (row["error"] is not None) == (status.is_terminal and status is not JobStatus.COMPLETED)
+
+
+async def test_any_of_two_servers_answers_the_next_request(database_url: str) -> None:
+    keys = (SecretStr(KEY),)
+    async with AsyncExitStack() as stack:
+        rigs = [await stack.enter_async_context(rigged(database_url, api_keys=keys)) for _ in range(2)]
+        one, other = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(
+                    transport=httpx.ASGITransport(app=create_app(rig.adapter, owns_adapter=False)),
+                    base_url="http://adapter.test",
+                    headers={"authorization": f"Bearer {KEY}"},
+                )
+            )
+            for rig in rigs
+        ]
+        jobs = [
+            (await rigs[0].adapter.schedule_job("echo", n, delay=LATER, tags=["a"])).job for n in range(3)
+        ]
+        path = "/realtime/v1/runs"
+        answer = await ask(one, path, tags="a")
+        for job in jobs:
+            answer = await go_on(other, path, answer, live=False, tags="a")
+            assert (answer.status_code, rows(answer)) == (200, [])
+            await rigs[1].adapter.cancel_job(job.id)
+            answer = await go_on(other, path, answer, tags="a")
+            assert [row["id"] for row in rows(answer)] == [str(job.id)]
+            # This one has not heard of it, and is not asked for what it last knew.
+            answer = await go_on(one, path, answer, live=False, tags="a")
+            assert (answer.status_code, rows(answer)) == (200, [])
+
+
+async def test_followers_do_not_fill_the_log(
+    client: httpx.AsyncClient, job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", "adapter.web"):
+        await ask(client, path_of(job))
+        await ask(client, "/realtime/v1/runs/run_nope")
+    assert [record.levelname for record in caplog.records] == ["DEBUG", "INFO"]
