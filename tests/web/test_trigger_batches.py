@@ -525,6 +525,25 @@ async def test_tokens(adapter: Adapter, client: httpx.AsyncClient) -> None:
         assert (await client.request(method, url, headers={"authorization": ""})).status_code == 401
 
 
+async def test_a_user_s_batches_are_that_user_s(adapter: Adapter, client: httpx.AsyncClient) -> None:
+    ones, others = [
+        {"authorization": f"Bearer {(await adapter.create_key('app', user_id=user)).secret}"} for user in "78"
+    ]
+    theirs = (await client.post("/api/v1/tasks/echo/trigger", json={"payload": 1}, headers=others)).json()[
+        "id"
+    ]
+    body = {"runCount": 1, "taskIdentifiers": ["echo"], "idempotencyKey": HASH, "parentRunId": theirs}
+    batch = (await client.post("/api/v3/batches", json=body, headers=ones)).json()["id"]
+    path, items = f"/api/v3/batches/{batch}/items", stream([item(0)])
+    assert (await client.post(path, content=items, headers=NDJSON | others)).status_code == 422
+    assert (await client.post("/api/v3/batches", json=body, headers=others)).status_code == 404
+    assert (await client.post(path, content=items, headers=NDJSON | ones)).status_code == 200
+    (job,) = await jobs_of(adapter, batch)
+    assert (job.user_id, job.parent_id) == ("7", None)
+    for headers, status in ((ones, 200), (others, 404), ({}, 200)):
+        assert (await client.get(f"/api/v2/batches/{batch}", headers=headers)).status_code == status
+
+
 async def test_a_single_use_token_makes_one_batch(adapter: Adapter, client: httpx.AsyncClient) -> None:
     now = int(adapter.clock.now().timestamp())
     claims = {

@@ -86,7 +86,7 @@ class BatchRoutes:
         raw = await self._context.read(request, _MOST_OPEN_BYTES)
         body = validated(OpenBody, json_object(raw))
         _may_trigger(principal, body.task_identifiers)
-        parent = await parent_of(self._context, body.parent_run_id)
+        parent = await parent_of(self._context, principal, body.parent_run_id)
         key = body.idempotency_key or request.headers.get("idempotency-key") or None
         detail = _detail(principal, body.resume_parent_on_completion, body.idempotency_key_options)
         async with self._context.spending(request, principal, "a batch"):
@@ -209,7 +209,7 @@ class BatchRoutes:
     ) -> Batch:
         tasks = tasks_of(body, task)
         _may_trigger(principal, tasks)
-        parent = await parent_of(self._context, body.parent_run_id)
+        parent = await parent_of(self._context, principal, body.parent_run_id)
         key = request.headers.get("idempotency-key") or None
         detail = _detail(principal, body.resume_parent_on_completion, None)
         reader = ItemReader(self._context, parent, detail, strict=strict)

@@ -58,7 +58,7 @@ class TaskRoutes:
         options = ScheduleOptions(request_key=request_key(request, principal), **call)
         if principal.is_bound:
             options["user_id"] = principal.user_id
-        parent = await parent_of(context, body.options.parent_run_id)
+        parent = await parent_of(context, principal, body.options.parent_run_id)
         spec = JobSpec(task, data, options, parent, undeclared=True)
         async with context.spending(request, principal, task):
             (handle,) = await adapter.schedule_specs([spec])
@@ -81,9 +81,10 @@ def task_id(given: str) -> str:
     return given
 
 
-async def parent_of(context: ApiContext, run_id: str | None) -> Job | None:
-    """Return the job a run is triggered in, None when it is none of ours."""
-    return None if run_id is None else await context.job(job_id_of(run_id))
+async def parent_of(context: ApiContext, principal: Principal, run_id: str | None) -> Job | None:
+    """Return the job a run is triggered in, None when it is none of ours, or another user's."""
+    job = None if run_id is None else await context.job(job_id_of(run_id))
+    return None if job is None or (principal.is_bound and job.user_id != principal.user_id) else job
 
 
 def traced(call: dict[str, Any], request: Request) -> None:
