@@ -40,3 +40,35 @@ BESIDE: LiteralString = """
   SELECT old.recall, old.id, old.epoch, old.executor, old.run_id, old.outcome, now() FROM moved m JOIN old ON old.id = m.id
   ON CONFLICT (recall_id, job_id) DO UPDATE SET outcome = EXCLUDED.outcome, settled_at = now(), epoch = EXCLUDED.epoch
 )"""
+
+
+def never_started(
+    why: LiteralString,
+    where: LiteralString,
+    *,
+    to: LiteralString = "recall_to",
+    recall: LiteralString = "recall_id",
+) -> LiteralString:
+    """Return the beginning of a statement that moves rows of which no run has started: ``old`` and ``moved``.
+
+    ``where``: which rows, with their order and limit. ``to``, ``recall``: where they go, and by which recall.
+    """
+    return (
+        """
+WITH old AS MATERIALIZED (
+  SELECT id, epoch, executor, attempt, remote_run_id AS run_id, remote_environment AS environment, """
+        + to
+        + " AS recall_to, "
+        + recall
+        + " AS recall, false AS hit, '"
+        + why
+        + """' AS why, 'moved' AS outcome
+  FROM {s}.worker_jobs_open WHERE """
+        + where
+        + """ FOR UPDATE
+), moved AS (
+  UPDATE {s}.worker_jobs_open o SET """
+        + NEW_EPOCH
+        + """ FROM old WHERE o.id = old.id RETURNING o.*
+)"""
+    )

@@ -12,7 +12,7 @@ from uuid import UUID
 from adapter.domain.job import Job
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.finishing import FINISHED_COLUMNS, RELEASE_KEYS
-from adapter.store.new_epochs import BESIDE, NEW_EPOCH, UNSTARTED
+from adapter.store.new_epochs import BESIDE, NEW_EPOCH, UNSTARTED, never_started
 from adapter.store.reports import HOLDS, Report
 from adapter.store.rows import job_from_row
 
@@ -107,41 +107,25 @@ SELECT id FROM moved
 
 #: A dispatcher has proven that the epoch has no run.
 _PROVEN_ABSENT: LiteralString = (
-    """
-WITH old AS MATERIALIZED (
-  SELECT id, epoch, executor, attempt, remote_run_id AS run_id, recall_to, recall_id AS recall, false AS hit,
-    'its submit never arrived' AS why, 'moved' AS outcome
-  FROM {s}.worker_jobs_open
-  WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s AND submit_state = 'unknown'
-    AND recall_id IS NOT NULL AND NOT cancel_requested
-  FOR UPDATE
-), moved AS (
-  UPDATE {s}.worker_jobs_open o SET """
-    + NEW_EPOCH
-    + """ FROM old WHERE o.id = old.id RETURNING o.*
-)"""
+    never_started(
+        "its submit never arrived",
+        """id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s AND submit_state = 'unknown'
+    AND recall_id IS NOT NULL AND NOT cancel_requested""",
+    )
     + BESIDE
     + " SELECT * FROM moved"
 )
 
 #: A start fence refuses the old run from now on, whatever became of its submit.
 _FENCED: LiteralString = (
-    """
-WITH old AS MATERIALIZED (
-  SELECT id, epoch, executor, attempt, remote_run_id AS run_id, recall_to, recall_id AS recall, false AS hit,
-    remote_environment AS environment, 'a start fence refuses the old run' AS why, 'moved' AS outcome
-  FROM {s}.worker_jobs_open
-  WHERE id = %(id)s AND epoch = %(epoch)s AND NOT cancel_requested
+    never_started(
+        "a start fence refuses the old run",
+        """id = %(id)s AND epoch = %(epoch)s AND NOT cancel_requested
     AND EXISTS (SELECT FROM {s}.recalls r WHERE r.id = recall_id)
     AND (%(run_id)s::text IS NULL OR remote_run_id IS NULL OR remote_run_id = %(run_id)s) AND """
-    + UNSTARTED
-    + """
-  FOR UPDATE
-), moved AS (
-  UPDATE {s}.worker_jobs_open o SET """
-    + NEW_EPOCH
-    + """ FROM old WHERE o.id = old.id RETURNING o.*
-), unwanted AS (
+        + UNSTARTED,
+    )
+    + """, unwanted AS (
   INSERT INTO {s}.remote_runs AS r (executor, run_id, job_id, epoch, environment, wanted)
   SELECT executor, COALESCE(run_id, %(run_id)s), id, epoch, environment, 'canceled' FROM old
   WHERE COALESCE(run_id, %(run_id)s) IS NOT NULL

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 
 from adapter.domain.recall import Recall, RecallCounts, RecallMode
 from adapter.store.database import Connection, Schema, fetch
-from adapter.store.new_epochs import BESIDE, NEW_EPOCH, UNSENT, UNSTARTED
+from adapter.store.new_epochs import BESIDE, NEW_EPOCH, UNSENT, UNSTARTED, never_started
 
 #: What a recall may take at all, with its columns as they are. A stopped one takes nothing.
 _IN_REACH: LiteralString = """type = ANY(%(types)s) AND executor <> 'local' AND executor <> %(target)s
@@ -15,22 +15,12 @@ _IN_REACH: LiteralString = """type = ANY(%(types)s) AND executor <> 'local' AND 
     AND NOT COALESCE(extra ? 'shadow_of', false) AND (recall_id IS NULL OR recall_id = %(recall)s::uuid)"""
 _STANDS: LiteralString = "EXISTS (SELECT FROM {s}.recalls r WHERE r.id = %(recall)s AND r.state = 'running')"
 _MOVE_UNSENT: LiteralString = (
-    """
-WITH old AS MATERIALIZED (
-  SELECT id, epoch, executor, attempt, remote_run_id AS run_id, %(target)s::text AS recall_to, %(recall)s::uuid AS recall,
-    false AS hit, 'no try has left' AS why, 'moved' AS outcome
-  FROM {s}.worker_jobs_open WHERE """
-    + UNSENT
-    + " AND "
-    + _IN_REACH
-    + " AND "
-    + _STANDS
-    + """ ORDER BY id LIMIT %(limit)s FOR UPDATE
-), moved AS (
-  UPDATE {s}.worker_jobs_open o SET """
-    + NEW_EPOCH
-    + """ FROM old WHERE o.id = old.id RETURNING o.*
-)"""
+    never_started(
+        "no try has left",
+        UNSENT + " AND " + _IN_REACH + " AND " + _STANDS + " ORDER BY id LIMIT %(limit)s",
+        to="%(target)s::text",
+        recall="%(recall)s::uuid",
+    )
     + BESIDE
     + " SELECT id, queue FROM moved ORDER BY id"
 )

@@ -13,7 +13,7 @@ from adapter.domain.parity import AT_LEAST, MARGIN
 from adapter.domain.shadow import MOST_OPEN
 from adapter.web.asking import Body, answer
 from adapter.web.cutover.context import PREFIX
-from adapter.web.cutover.steering import ChangeBody, changed, said
+from adapter.web.cutover.steering import ChangeBody, changed, guarded
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ComparingRoutes:
                 at=request.path_params["executor"],
                 percent=body.percent,
                 most_open=body.most_open,
-                **said(request, principal, body),
+                **guarded(request, principal, body),
             )
         if made is None:
             raise ApiError(404, "There is no such shadow flag.", code="flag_not_found")

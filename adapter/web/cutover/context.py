@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adapter.web.asking import Asking
+from adapter.web.asking import Asking, Body
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -16,6 +16,17 @@ PREFIX = "/api/admin/cutover"
 #: How changes made here are told from others in the audit.
 SOURCE = "http"
 _RESOURCE = ("cutover", None)
+
+
+class ReasonBody(Body):
+    """Why; it is written down."""
+
+    reason: str
+
+
+def said(principal: Principal, body: ReasonBody) -> dict[str, Any]:
+    """Return what every change is told: why, by whom, and from where."""
+    return {"reason": body.reason, "actor": principal.actor, "source": SOURCE}
 
 
 class CutoverContext(Asking):

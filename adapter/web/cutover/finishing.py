@@ -11,7 +11,7 @@ from starlette.routing import Route
 from adapter.core.cutover.draining import QUIET
 from adapter.domain.routing import EVERY_TASK
 from adapter.web.asking import Body, answer
-from adapter.web.cutover.context import PREFIX, SOURCE
+from adapter.web.cutover.context import PREFIX, ReasonBody, said
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
@@ -50,16 +50,13 @@ class LeavingQuery(Body):
     task: str = EVERY_TASK
 
 
-class ReopenQuery(LeavingQuery):
+class ReopenQuery(LeavingQuery, ReasonBody):
     """And why not any more."""
 
-    reason: str
 
-
-class FinalizeBody(LeavingQuery):
+class FinalizeBody(LeavingQuery, ReasonBody):
     """And why; ``accept``: gates that may stay open, each with the reason."""
 
-    reason: str
     accept: dict[str, str] = Field(default_factory=dict[str, str])
 
 
@@ -120,10 +117,8 @@ class FinishingRoutes:
             made = await self._context.adapter.finalize(
                 body.executor,
                 task=body.task,
-                reason=body.reason,
                 accept=body.accept,
-                actor=principal.actor,
-                source=SOURCE,
+                **said(principal, body),
             )
         return answer(made)
 
@@ -133,7 +128,7 @@ class FinishingRoutes:
         query = self._context.query(request, ReopenQuery)
         with self._context.asking():
             made = await self._context.adapter.reopen(
-                query.executor, task=query.task, reason=query.reason, actor=principal.actor, source=SOURCE
+                query.executor, task=query.task, **said(principal, query)
             )
         if made is None:
             raise ApiError(404, "This was not left for good.", code="finalization_not_found")

@@ -15,8 +15,11 @@ from adapter.web.asking import Body, answer
 from adapter.web.cutover.context import PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
 
+    from adapter.core.cutover.rollback_report import RollbackReport
     from adapter.web.cutover.context import CutoverContext
 
 #: A request works so long on a recall at most; a process that runs the sync loops goes on.
@@ -92,7 +95,7 @@ class RecallRoutes:
                 dry_run=body.dry_run,
                 timeout=body.time,
             )
-        return answer(report, status=200 if report.is_done else 202)
+        return _told(report)
 
     async def migrate(self, request: Request) -> Response:
         """Move what nobody was given."""
@@ -109,7 +112,7 @@ class RecallRoutes:
                 dry_run=body.dry_run,
                 timeout=body.time,
             )
-        return answer(report, status=200 if report.is_done else 202)
+        return _told(report)
 
     async def list_recalls(self, request: Request) -> Response:
         """Answer the latest recalls."""
@@ -124,17 +127,20 @@ class RecallRoutes:
 
     async def resume(self, request: Request) -> Response:
         """Go on with a recall."""
-        await self._context.changer(request)
-        body = await self._context.body(request, WorkBody)
-        report = await self._context.adapter.resume_recall(_id(request), timeout=body.time)
-        return answer(report, status=200 if report.is_done else 202)
+        return await self._work(request, self._context.adapter.resume_recall)
 
     async def stop(self, request: Request) -> Response:
         """End a recall."""
+        return await self._work(request, self._context.adapter.stop_recall)
+
+    async def _work(self, request: Request, verb: Callable[..., Awaitable[RollbackReport]]) -> Response:
         await self._context.changer(request)
         body = await self._context.body(request, WorkBody)
-        report = await self._context.adapter.stop_recall(_id(request), timeout=body.time)
-        return answer(report, status=200 if report.is_done else 202)
+        return _told(await verb(_id(request), timeout=body.time))
+
+
+def _told(report: RollbackReport) -> Response:
+    return answer(report, status=200 if report.is_done else 202)
 
 
 def _id(request: Request) -> UUID:

@@ -7,23 +7,25 @@ from uuid import UUID
 
 from starlette.routing import Route
 
-from adapter.web.asking import Body, answer
-from adapter.web.cutover.context import PREFIX, SOURCE
+from adapter.web.asking import answer
+from adapter.web.cutover.context import PREFIX, ReasonBody, said
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from adapter.store.schedules import Schedule
     from adapter.web.cutover.context import CutoverContext
 
 
-class ScheduleBody(Body):
+class ScheduleBody(ReasonBody):
     """A schedule to be made, or to be changed by its key."""
 
     task: str
     cron: str
-    reason: str
     data: Any = None
     tz: str | None = None
     tag: str | None = None
@@ -36,13 +38,7 @@ class ScheduleBody(Body):
     external_id: str | None = None
 
 
-class TurnBody(Body):
-    """Why a schedule is turned."""
-
-    reason: str
-
-
-class HandOverBody(TurnBody):
+class HandOverBody(ReasonBody):
     """Who keeps its clock from then on."""
 
     to: str
@@ -78,10 +74,10 @@ class ScheduleRoutes:
         """Make a schedule, or change the one of the same key."""
         who = await self._context.changer(request)
         body = await self._context.body(request, ScheduleBody)
-        options = body.model_dump(exclude={"task", "cron", "data"})
+        options = body.model_dump(exclude={"task", "cron", "data", "reason"})
         with self._context.asking():
             made = await self._context.adapter.schedule_cron(
-                body.task, body.cron, body.data, **options, actor=who.actor, source=SOURCE
+                body.task, body.cron, body.data, **options, **said(who, body)
             )
         return answer(made)
 
@@ -94,31 +90,29 @@ class ScheduleRoutes:
 
     async def pause(self, request: Request) -> Response:
         """Let a schedule fire no more."""
-        who = await self._context.changer(request)
-        body = await self._context.body(request, TurnBody)
-        said = {"reason": body.reason, "actor": who.actor, "source": SOURCE}
-        return answer(await self._context.adapter.pause_schedule(_id(request), **said))
+        return await self._turn(request, self._context.adapter.pause_schedule)
 
     async def resume(self, request: Request) -> Response:
         """Let a schedule fire again."""
-        who = await self._context.changer(request)
-        body = await self._context.body(request, TurnBody)
-        said = {"reason": body.reason, "actor": who.actor, "source": SOURCE}
-        return answer(await self._context.adapter.resume_schedule(_id(request), **said))
+        return await self._turn(request, self._context.adapter.resume_schedule)
 
     async def hand_over(self, request: Request) -> Response:
         """Hand its clock to an executor, or take it back."""
         who = await self._context.changer(request)
         body = await self._context.body(request, HandOverBody)
-        said = {"reason": body.reason, "actor": who.actor, "source": SOURCE}
-        return answer(await self._context.adapter.hand_over_schedule(_id(request), to=body.to, **said))
+        turned = await self._context.adapter.hand_over_schedule(_id(request), to=body.to, **said(who, body))
+        return answer(turned)
 
     async def cancel(self, request: Request) -> Response:
         """Remove a schedule."""
         who = await self._context.changer(request)
-        query = self._context.query(request, TurnBody)
-        said = {"reason": query.reason, "actor": who.actor, "source": SOURCE}
-        return answer(await self._context.adapter.cancel_schedule(_id(request), **said))
+        query = self._context.query(request, ReasonBody)
+        return answer(await self._context.adapter.cancel_schedule(_id(request), **said(who, query)))
+
+    async def _turn(self, request: Request, verb: Callable[..., Awaitable[Schedule]]) -> Response:
+        who = await self._context.changer(request)
+        body = await self._context.body(request, ReasonBody)
+        return answer(await verb(_id(request), **said(who, body)))
 
 
 def _id(request: Request) -> UUID:

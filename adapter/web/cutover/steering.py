@@ -8,8 +8,8 @@ from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from adapter.web.asking import Body, answer
-from adapter.web.cutover.context import PREFIX, SOURCE
+from adapter.web.asking import answer
+from adapter.web.cutover.context import PREFIX, ReasonBody, said
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from adapter.web.cutover.context import CutoverContext
 
 _Kind = Literal["kill", "rollout", "circuit"]
-
-
-class ReasonBody(Body):
-    """Why; it is written down."""
-
-    reason: str
 
 
 class ChangeBody(ReasonBody):
@@ -80,7 +74,7 @@ class SteeringRoutes:
             made = await self._context.adapter.kill(
                 request.path_params["task"],
                 to=body.to,
-                **said(request, principal, body),
+                **guarded(request, principal, body),
             )
         return changed(made)
 
@@ -97,7 +91,7 @@ class SteeringRoutes:
                 allow=body.allow,
                 deny=body.deny,
                 when=body.when,
-                **said(request, principal, body),
+                **guarded(request, principal, body),
             )
         return changed(made)
 
@@ -108,7 +102,7 @@ class SteeringRoutes:
         made = await self._context.adapter.resalt(
             request.path_params["task"],
             to=request.path_params["executor"],
-            **said(request, principal, body),
+            **guarded(request, principal, body),
         )
         return changed(made)
 
@@ -128,7 +122,7 @@ class SteeringRoutes:
             made = await self._context.adapter.open_circuit(
                 request.path_params["task"],
                 executor=request.path_params["executor"],
-                **said(request, principal, body),
+                **guarded(request, principal, body),
             )
         return changed(made)
 
@@ -144,9 +138,7 @@ class SteeringRoutes:
         if kind not in {"", "flag"} or not (number.isascii() and number.isdecimal()) or len(number) > 18:
             raise ApiError(404, "There is no such change of a flag.", code="change_not_found")
         with self._context.asking():
-            made = await self._context.adapter.revert_change(
-                int(number), reason=body.reason, actor=principal.actor, source=SOURCE
-            )
+            made = await self._context.adapter.revert_change(int(number), **said(principal, body))
         return changed(made)
 
     async def _clear(self, request: Request, kind: _Kind) -> Response:
@@ -157,21 +149,16 @@ class SteeringRoutes:
             kind,
             request.path_params["task"],
             executor=request.path_params.get("executor", ""),
-            **said(request, principal, query),
+            **guarded(request, principal, query),
         )
         if made is None:
             raise ApiError(404, f"There is no such {kind} flag.", code="flag_not_found")
         return changed(made)
 
 
-def said(request: Request, principal: Principal, body: ChangeBody) -> dict[str, Any]:
-    """Return what every change of a flag is told: why, by whom, from where, and what it must still be."""
-    return {
-        "reason": body.reason,
-        "actor": principal.actor,
-        "source": SOURCE,
-        "expected_version": _expected_version(request, body),
-    }
+def guarded(request: Request, principal: Principal, body: ChangeBody) -> dict[str, Any]:
+    """Return what every change of a flag is told: what every change is, and what the flag must still be."""
+    return {**said(principal, body), "expected_version": _expected_version(request, body)}
 
 
 def _expected_version(request: Request, body: ChangeBody) -> int | None:
