@@ -121,6 +121,8 @@ class Settings(BaseModel):
     )
     #: Origins whose pages may call the API from a browser; empty: all.
     cors_origins: Names = Field(default=(), validation_alias=_from("ADAPTER_CORS_ORIGINS"))
+    #: Whether ``/graphql`` is served, too; needs the extra ``graphql``.
+    graphql: Flag = Field(default=False, validation_alias=_from("ADAPTER_GRAPHQL"))
     #: How others reach us; for the links our API hands out.
     public_url: str | None = Field(default=None, validation_alias=_from("ADAPTER_PUBLIC_URL"))
     #: Who is told when jobs start and end here, and the secret that signs it.

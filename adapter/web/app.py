@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from adapter.core.keys import KnownKeys
+from adapter.domain.errors import ConfigurationError
 from adapter.web import health
 from adapter.web.asking import Asking
 from adapter.web.auth import Authenticate, Keyring
@@ -33,6 +35,22 @@ from adapter.web.webhooks import WebhookRoutes
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
+
+
+def graphql_routes(asking: Asking) -> list[Route]:
+    """Return the route of ``/graphql``.
+
+    Raises:
+        ConfigurationError: the extra ``graphql`` is not installed.
+    """
+    try:
+        from adapter.web.people.graph import GraphRoutes  # noqa: PLC0415 - an extra, and slow to import
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("strawberry"):
+            raise
+        msg = "ADAPTER_GRAPHQL needs an extra: pip install 'trigger-adapter[graphql]'."
+        raise ConfigurationError(msg) from error
+    return GraphRoutes(asking).routes
 
 
 def create_app(
@@ -72,6 +90,8 @@ def create_app(
             for route in group(asking).routes
         ),
     ]
+    if settings.graphql:
+        routes += graphql_routes(asking)
     routes += OpenApiRoutes(routes, url=settings.public_url).routes
     outermost = Middleware(
         Outermost,

@@ -24,6 +24,7 @@ from adapter.web.trigger_api.access import resources_of
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from adapter.app import Adapter
     from adapter.web.auth import Principal
     from adapter.web.authorization import Resource
 
@@ -133,8 +134,7 @@ class JobRoutes:
         """Answer a page of jobs, newest first, and the cursors of its neighbors; payloads and results are left out."""
         principal = await self._context.caller(request)
         query = self._context.query(request, JobsQuery)
-        owner = principal.user_id if principal.is_bound and query.user_id is None else query.user_id
-        principal.require("read", ("runs", None), *_users(owner))
+        owner = whose_jobs(principal, query.user_id)
         given = query.model_dump(exclude={"status", "task", "executor", "queue", "user_id"})
         page = await self._context.adapter.list_jobs(
             JobFilter(
@@ -186,28 +186,54 @@ class JobRoutes:
     async def retry(self, request: Request) -> Response:
         """Schedule a new job like one that has ended; 201 with the new one, which names the old."""
         job, principal = await self._job(request, "write")
-        if not job.status.is_terminal:
-            raise JobStateError(
-                f"Job {job.id} is {job.status}: only a job that has ended can be tried again."
-            )
-        handle = await self._context.adapter.replay_job(job.id, actor=principal.actor)
+        handle = await self._context.adapter.replay_job(retryable(job).id, actor=principal.actor)
         return answer(job_document(handle.job), {"location": f"{PREFIX}/{handle.id}"}, status=201)
 
     async def _job(self, request: Request, action: str) -> tuple[Job, Principal]:
         principal = await self._context.caller(request)
-        text: str = request.path_params["job"]
-        job_id = _job_id(text)
-        job = None if job_id is None else await self._context.adapter.get_job(job_id)
-        run: Resource = ("runs", text if job_id is None else run_id_of(job_id))
-        if action == "read":
-            allowed = principal.can(action, run, *resources_of(job))
-        else:
-            allowed = principal.can(action, run, *_users(None if job is None else job.user_id))
-        if not allowed and not principal.is_bound:
-            raise forbidden()
-        if job is None or not allowed:
-            raise JobNotFoundError(text)
+        job = await find_job(self._context.adapter, principal, request.path_params["job"], action)
         return job, principal
+
+
+async def find_job(adapter: Adapter, principal: Principal, text: str, action: str) -> Job:
+    """Return the job of that uuid or ``run_…`` id, if the caller may ``read`` or ``write`` it.
+
+    Raises:
+        JobNotFoundError: there is none, or it is another user's.
+        ApiError: 403, for callers without the scope.
+    """
+    job_id = _job_id(text)
+    job = None if job_id is None else await adapter.get_job(job_id)
+    run: Resource = ("runs", text if job_id is None else run_id_of(job_id))
+    others = resources_of(job) if action == "read" else _users(None if job is None else job.user_id)
+    allowed = principal.can(action, run, *others)
+    if not allowed and not principal.is_bound:
+        raise forbidden()
+    if job is None or not allowed:
+        raise JobNotFoundError(text)
+    return job
+
+
+def whose_jobs(principal: Principal, user_id: str | None) -> str | None:
+    """Return whose jobs a list is limited to: a user's own, unless the caller may see more.
+
+    Raises:
+        ApiError: 403 or 404; the caller may not see these.
+    """
+    owner = principal.user_id if principal.is_bound and user_id is None else user_id
+    principal.require("read", ("runs", None), *_users(owner))
+    return owner
+
+
+def retryable(job: Job) -> Job:
+    """Return the job if it has ended.
+
+    Raises:
+        JobStateError: it has not.
+    """
+    if not job.status.is_terminal:
+        raise JobStateError(f"Job {job.id} is {job.status}: only a job that has ended can be tried again.")
+    return job
 
 
 def summary(job: Job) -> dict[str, Any]:
