@@ -1,4 +1,4 @@
-"""Which columns a call writes: what is the same in every row travels once, the others as one array each.
+"""Which columns a call writes: once, where all its jobs ask for the same, and as one array each where they differ.
 
 All values travel as text, which PostgreSQL casts; a column that no job has is not named, so it gets its
 default (docs/decisions/0012-one-insert-of-the-columns-that-occur.md).

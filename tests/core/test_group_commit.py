@@ -115,6 +115,7 @@ async def test_who_gives_up_harms_nobody(rig: Rig, monkeypatch: pytest.MonkeyPat
     await rig.adapter.schedule_job("echo", 4)
 
 
+@pytest.mark.direct("the pooler would make up for the connection that is cut")
 async def test_a_lost_connection_is_told_to_those_under_way_and_the_next_ones_get_in(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ async def test_what_only_the_commit_refuses_is_an_error(database: Database) -> N
         assert await conn.rows("SELECT n FROM strict", {}) == [(1,)]
 
 
-@pytest.mark.direct
+@pytest.mark.direct("prepared statements of the session")
 async def test_statements_that_are_not_used_any_more_are_forgotten(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +94,7 @@ async def test_who_is_canceled_leaves_no_half_statement_behind(database: Databas
         assert await conn.rows("SELECT 1", {}) == [(1,)]
 
 
-@pytest.mark.direct
+@pytest.mark.direct("it listens")
 async def test_a_process_hears_others_and_not_itself(database: Database) -> None:
     clock = SystemClock()
     ours, theirs = Notifier(database, clock), Notifier(database, clock)
