@@ -7,7 +7,7 @@ from datetime import timedelta
 import psycopg
 
 from adapter.app import Adapter
-from adapter.cli import pass_through_checks, storage_checks
+from adapter.cli import outgoing_checks, pass_through_checks, storage_checks
 from adapter.cli.output import brief
 from adapter.cli.verdicts import Check, Verdict
 from adapter.domain import gates
@@ -48,6 +48,7 @@ class Doctor:
                     await self._switches()
                     await self._ways_back()
                     self._checks += await pass_through_checks.examine(self._adapter)
+                    self._checks += await outgoing_checks.examine(self._adapter)
                     self._checks += await storage_checks.examine(conn, schema)
                 await self._transactions(conn, schema)
         except psycopg.Error as error:

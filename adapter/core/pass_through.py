@@ -20,13 +20,13 @@ from pydantic import SecretStr
 from adapter.core.loops import Poller
 from adapter.core.parts import Parts
 from adapter.domain.errors import ConfigurationError, StoreError, UnknownOutcomeError
+from adapter.domain.identity import queue_id_of
 from adapter.domain.upstream import About, Asked, made_here, subjects_of
 from adapter.executors.http import HttpClient, Transport
 from adapter.executors.upstream import Headers, Passed, Upstream
-from adapter.store import fleet, forwarded, remote_runs
+from adapter.store import fleet, forwarded, queues, remote_runs
 from adapter.store.forwarded import Forwarded
 from adapter.store.packets import PacketStore
-from adapter.store.queues import entries
 
 logger = logging.getLogger("adapter.passthrough")
 
@@ -184,14 +184,14 @@ class PassThrough:
     async def _owns_queue(self, name: str, kind: object) -> bool:
         # The SDK writes a slash as %2F before it encodes the whole.
         name = name.replace("%2F", "/")
-        if kind == "id":
-            return await self.owns_id(name)
         if kind == "task":
             return await self.owns_task(name)
-        if any(each.policy.queue.name == name for each in self._registry):
+        declared = {each.policy.queue.name for each in self._registry}
+        if kind != "id" and name in declared:
             return True
         async with self._database.connection() as conn:
-            return bool(await entries(conn, self._database.schema, name))
+            known = declared.union(await queues.names(conn, self._database.schema))
+        return name in known if kind != "id" else any(queue_id_of(each) == name for each in known)
 
     async def _has_packet(self, path: str) -> bool:
         return await self._packets.get(path) is not None

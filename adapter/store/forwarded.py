@@ -42,8 +42,8 @@ _KEPT_IN: dict[str, LiteralString] = {
       OR EXISTS (SELECT FROM {s}.worker_jobs_finished WHERE id = %(id)s) AS found""",
     "batch": "SELECT EXISTS (SELECT FROM {s}.batches WHERE id = %(id)s) AS found",
     "bulk": "SELECT EXISTS (SELECT FROM {s}.bulk_actions WHERE id = %(id)s) AS found",
-    "sched": "SELECT EXISTS (SELECT FROM {s}.job_schedules WHERE id = %(id)s) AS found",
     "waitpoint": "SELECT EXISTS (SELECT FROM {s}.wait_tokens WHERE id = %(id)s) AS found",
+    "sched": "SELECT EXISTS (SELECT FROM {s}.job_schedules WHERE id = %(id)s) AS found",
 }
 
 
@@ -77,6 +77,6 @@ async def last_days(conn: Connection, schema: Schema, days: int) -> list[Forward
 
 
 async def is_here(conn: Connection, schema: Schema, prefix: str, id_: UUID) -> bool:
-    """Whether there is a run, batch, bulk action or schedule of this id."""
+    """Whether there is a run, batch, bulk action, wait token or schedule of this id."""
     statement = _KEPT_IN.get(prefix)
     return statement is None or bool((await fetch(conn, schema, statement, {"id": id_}))[0]["found"])

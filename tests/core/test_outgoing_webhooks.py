@@ -14,6 +14,8 @@ import psycopg
 import pytest
 
 from adapter import JobStatus
+from adapter.cli import outgoing_checks
+from adapter.cli.verdicts import Verdict
 from adapter.core.remote_events import parse_event
 from adapter.core.webhooks.delivering import Deliverer
 from adapter.domain.errors import InvalidArgumentError, SubscriptionNotFoundError
@@ -205,6 +207,8 @@ async def test_a_receiver_that_fails_is_tried_again_for_hours_and_then_given_up(
     assert len({request.headers["webhook-id"] for request in receivers.requests}) == 1
     (shown,) = await rig.adapter.webhook_subscriptions()
     assert (shown.pending, shown.dead) == (0, 1)
+    (check,) = await outgoing_checks.examine(rig.adapter)
+    assert (check.verdict, "1 were given up" in check.finding) == (Verdict.WARN, True)
     receivers.answers.clear()
     assert await rig.adapter.redrive_webhooks(subscription) == 1
     await deliver(rig, due=True)
@@ -268,6 +272,8 @@ async def test_a_receiver_says_when_to_come_back_or_never_again(rig: Rig, receiv
     await deliver(rig, due=True)
     (shown,) = await rig.adapter.webhook_subscriptions()
     assert (shown.active, shown.disabled_because) == (False, "it answered 410 Gone")
+    (check,) = await outgoing_checks.examine(rig.adapter)
+    assert (check.verdict, "410 Gone" in check.finding) == (Verdict.WARN, True)
     await rig.adapter.schedule_job("echo")
     await rig.work()
     assert await states(rig) == [("RUN_COMPLETED", "dead", 2)]

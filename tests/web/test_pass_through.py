@@ -21,9 +21,11 @@ from adapter import Adapter
 from adapter.cli import pass_through_checks
 from adapter.cli.verdicts import Verdict
 from adapter.domain.errors import ConfigurationError
-from adapter.domain.identity import epoch_tag, run_id_of
+from adapter.domain.identity import epoch_tag, public_id, run_id_of
+from adapter.domain.wait_token import WAITPOINT
 from adapter.settings import Settings
 from adapter.store import migrate
+from adapter.testing.broom import Broom
 from adapter.web.app import create_app
 from adapter.web.auth import environment_id, make_public_token
 from tests.interop.processes import free_port
@@ -108,9 +110,9 @@ async def both(two_schemas: str) -> AsyncIterator[Both]:
         await stack.enter_async_context(made.client)
         await stack.enter_async_context(made.stranger)
         yield made
-        async with far.database.connection() as conn:
-            for table in ("worker_jobs_open", "worker_jobs_finished", "packets", "job_keys"):
-                await conn.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(UPSTREAM_SCHEMA, table)))
+    broom = Broom(two_schemas, UPSTREAM_SCHEMA)
+    broom.sweep()
+    broom.close()
 
 
 async def test_a_task_decides_where_its_run_is_made(both: Both) -> None:
@@ -238,6 +240,62 @@ async def test_a_batch_belongs_to_one_side(both: Both, tasks: list[str], status:
     else:
         assert (answer.status_code, answer.json()["code"]) == (status, "mixed_places")
         assert "here here, there at Trigger.dev" in answer.json()["error"]
+
+
+async def test_schedules_of_both_sides_are_numbered_through(both: Both) -> None:
+    for n in range(3):
+        for task in ("here", "there"):
+            made = await both.client.post(
+                "/api/v1/schedules",
+                json={"task": task, "cron": "0 0 * * *", "deduplicationKey": f"{task} {n}"},
+            )
+            assert made.status_code == 200, made.text
+            assert made.headers.get("x-adapter-forwarded") == ("1" if task == "there" else None)
+    seen: list[str] = []
+    for page in (1, 2, 3):
+        answer = (await both.client.get(f"/api/v1/schedules?perPage=2&page={page}")).json()
+        assert answer["pagination"] == {"currentPage": page, "totalPages": 3, "count": 6}
+        seen += [each["task"] for each in answer["data"]]
+    assert seen == ["here"] * 3 + ["there"] * 3
+    beyond = (await both.client.get("/api/v1/schedules?perPage=2&page=4")).json()
+    assert beyond["data"] == []
+    theirs = (await both.client.get("/api/v1/schedules?perPage=1&page=6")).json()["data"][0]
+    turned = await both.client.post(f"/api/v1/schedules/{theirs['id']}/deactivate")
+    assert (turned.json()["active"], turned.headers["x-adapter-forwarded"]) == (False, "1")
+
+
+async def test_queues_tokens_and_keys_are_where_their_tasks_are(both: Both) -> None:
+    await both.trigger("here")
+    await both.trigger("there")
+    for task, by in (("here", None), ("there", "1")):
+        found = await both.client.get(f"/api/v1/queues/{task}?type=task")
+        assert found.headers.get("x-adapter-forwarded") == by
+    ours = (await both.client.get("/api/v1/queues/default?type=custom")).json()
+    by_id = await both.client.get(f"/api/v1/queues/{ours['id']}?type=id")
+    assert (by_id.json()["name"], "x-adapter-forwarded" in by_id.headers) == ("default", False)
+    unknown = await both.client.get("/api/v1/queues/queue_nobody?type=id")
+    assert (unknown.status_code, unknown.headers["x-adapter-forwarded"]) == (404, "1")
+    token = await both.client.post("/api/v1/waitpoints/tokens", json={"timeout": "1h"})
+    assert token.headers["x-adapter-forwarded"] == "1"
+    got = await both.client.get(f"/api/v1/waitpoints/tokens/{token.json()['id']}")
+    assert (got.json()["status"], got.headers["x-adapter-forwarded"]) == ("WAITING", "1")
+    # Whoever completes it by its URL shows no key.
+    done = await both.client.post(
+        f"/api/v1/waitpoints/tokens/{token.json()['id']}/callback/wrong",
+        json={},
+        headers={"authorization": ""},
+    )
+    assert (done.status_code, done.headers["x-adapter-forwarded"]) == (401, "1")
+    own = await both.near.create_token()
+    shown = await both.client.get(f"/api/v1/waitpoints/tokens/{public_id(WAITPOINT, own.id)}")
+    assert (shown.status_code, "x-adapter-forwarded" in shown.headers) == (200, False)
+    listed = (await both.client.get("/api/v1/waitpoints/tokens")).json()["data"]
+    assert [each["id"] for each in listed] == [public_id(WAITPOINT, own.id), token.json()["id"]]
+    here, there = await both.trigger("here"), await both.trigger("there")
+    mixed = await both.client.post("/api/v1/bulk-actions", json={"action": "cancel", "runIds": [here, there]})
+    assert (mixed.status_code, mixed.json()["code"]) == (422, "mixed_places")
+    many = await both.client.post("/api/v1/bulk-actions", json={"action": "cancel", "runIds": [there]})
+    assert (many.status_code, many.headers["x-adapter-forwarded"]) == (202, "1")
 
 
 async def test_without_a_key_of_theirs_everything_of_a_caller_of_ours_stays_here(two_schemas: str) -> None:
