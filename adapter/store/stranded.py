@@ -32,12 +32,13 @@ SELECT executor, type FROM pair
 _STRANDED = _pairs("status = 'WAITING' AND waiting_for = 'executor'")
 _UNSENT = _pairs("status IN ('PENDING', 'DELAYED') AND executor <> 'local' AND submit_state = 'never'")
 
+#: Not what some dispatcher has tried: that one knows the task, and when to try again.
 _STRAND: LiteralString = """
 UPDATE {s}.worker_jobs_open SET status = 'WAITING', waiting_for = 'executor', next_try_at = NULL, updated_at = now()
 WHERE id IN (
   SELECT id FROM {s}.worker_jobs_open
   WHERE status = 'PENDING' AND executor = %(executor)s AND executor <> 'local' AND type = %(task)s
-    AND submit_state = 'never' AND dispatch_lease IS NULL AND recall_id IS NULL
+    AND submit_state = 'never' AND submit_tries = 0 AND dispatch_lease IS NULL AND recall_id IS NULL
   ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 RETURNING id
 """

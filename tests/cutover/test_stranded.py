@@ -61,6 +61,23 @@ async def test_a_delayed_job_for_a_remote_that_lacks_its_task_waits_when_it_is_d
     assert await shown(rig, sent.id) == ("local", "QUEUED", None, 2)
 
 
+async def test_what_a_newer_dispatcher_has_tried_is_left_to_it_by_an_older_one(
+    rig: Rig, database_url: str
+) -> None:
+    def declare(adapter: Adapter) -> None:
+        adapter.remote_task("echo", executor="trigger")
+
+    async with rigged(database_url, declare, fake=rig.fake) as newer:
+        job = await newer.adapter.schedule_job("echo")
+        rig.fake.next_fault(429, headers={"retry-after": "60"})
+        await newer.dispatch(job.id)
+    before = await rig.row(job.id)
+    assert (before["status"], before["submit_state"], before["submit_tries"]) == ("PENDING", "never", 1)
+    await rig.dispatch()
+    after = await rig.row(job.id)
+    assert (after["status"], after["next_try_at"]) == ("PENDING", before["next_try_at"])
+
+
 async def test_a_switch_from_one_remote_to_one_that_lacks_the_task_lets_its_jobs_wait_there(
     database_url: str,
 ) -> None:
