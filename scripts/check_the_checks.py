@@ -58,6 +58,7 @@ LIMITED, LIMITS = "adapter/store/limited_claims.py", "tests/store/test_limits.py
 SHADOWING, SHADOW = "adapter/core/cutover/shadowing.py", "tests/cutover/test_shadow.py"
 RACES, KILLED = "tests/cutover/test_recall_races.py", "tests/cutover/test_recall_killed.py"
 SETTLING = "adapter/store/settling.py"
+WAIT_TOKENS, TOKENS = "adapter/store/wait_tokens.py", "tests/families/test_tokens.py"
 TRY_KEY = "WHERE id = %(id)s AND epoch = %(epoch)s AND dispatch_lease = %(lease)s"
 BARE = "WHERE id = %(id)s AND epoch = %(epoch)s"
 
@@ -217,9 +218,40 @@ GUARDS = [
         "tests/families/test_again.py::test_a_cancel_goes_down_every_generation_but_not_to_the_detached",
     ),
     Guard(
+        "a token is completed once",
+        WAIT_TOKENS,
+        """WHERE id = %(id)s AND \"\"\"
+    + STILL_WAITS
+    + " RETURNING id\"""",
+        """WHERE id = %(id)s\"\"\"
+    + " RETURNING id\"""",
+        TOKENS,
+    ),
+    Guard(
+        "a token whose time is over waits no more, written down or not",
+        WAIT_TOKENS,
+        "(t.timeout_at IS NULL OR t.timeout_at > now())",
+        "true",
+        TOKENS,
+    ),
+    Guard(
+        "nobody is woken before its token is there",
+        "adapter/store/families.py",
+        "WHERE t.id = ANY(p.awaiting) AND",
+        "WHERE false AND",
+        TOKENS,
+    ),
+    Guard(
+        "a callback URL is compared",
+        "adapter/web/trigger_api/wait_tokens.py",
+        'if not hmac.compare_digest(token.callback_secret.encode(), shown.encode("utf-8", "replace")):',
+        "if not shown:",
+        "tests/web/test_trigger_wait_tokens.py",
+    ),
+    Guard(
         "a waiting parent is rescued with its worker's jobs",
         "adapter/store/liveness.py",
-        "OR o.status = 'WAITING' AND o.waiting_for = 'children' AND o.worker_id IS NOT NULL",
+        "OR o.status = 'WAITING' AND o.waiting_for IN ('children', 'token') AND o.worker_id IS NOT NULL",
         "",
         "tests/families/test_again.py::test_a_waiting_parent_of_a_dead_worker_is_rescued_and_its_children_are_not_made_again",
     ),
@@ -264,14 +296,14 @@ GUARDS = [
     Guard(
         "status in a worker's write",
         ENDINGS,
-        "\n    AND (o.status = 'EXECUTING' OR o.waiting_for = 'children')",
+        "\n    AND (o.status = 'EXECUTING' OR o.waiting_for IN ('children', 'token'))",
         "",
         f"{I3}::test_a_lease_on_a_row_that_does_not_execute_is_worth_nothing",
     ),
     Guard(
         "lease: worker and status in a completion",
         ENDINGS,
-        " AND o.worker_id = %(worker_id)s\n    AND o.claim_number = w.claim_number AND (o.status = 'EXECUTING' OR o.waiting_for = 'children')",
+        " AND o.worker_id = %(worker_id)s\n    AND o.claim_number = w.claim_number AND (o.status = 'EXECUTING' OR o.waiting_for IN ('children', 'token'))",
         " AND o.claim_number = w.claim_number",
         f"{I3}::test_a_stale_lease_ends_nothing_and_gives_nothing_back {I3}::test_a_lease_on_a_row_that_does_not_execute_is_worth_nothing",
     ),

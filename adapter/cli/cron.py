@@ -80,6 +80,10 @@ def add(
     ] = None,
     executor: Annotated[str | None, typer.Option(help="Where the ticks go, whatever rollouts say.")] = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="30m|2h|50%", help="Let each tick's job become due up to so much later."),
+    ] = None,
 ) -> None:
     """Add a schedule."""
     try:
@@ -98,6 +102,7 @@ def add(
             key=key,
             executor=executor,
             description=description,
+            window=window,
             reason=reason,
             actor=actor(),
             source=_SOURCE,

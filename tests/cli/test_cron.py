@@ -9,15 +9,27 @@ from tests.cli.commands import adapter
 
 def test_a_schedule_is_added_listed_paused_resumed_and_canceled(shop: ModuleType) -> None:
     done = adapter(
-        "cron", "add", "index", "0 9 * * 1-5", "--tz", "Europe/Berlin", "--data", "{}", "--reason", "daily"
+        "cron",
+        "add",
+        "index",
+        "0 9 * * 1-5",
+        "--tz",
+        "Europe/Berlin",
+        "--data",
+        "{}",
+        "--window",
+        "30m",
+        "--reason",
+        "daily",
     )
     assert done.code == 0, done.err
     assert "fires next at" in done.out
     (schedule,) = adapter("--json", "cron", "list").document["schedules"]
-    assert (schedule["task"], schedule["cron"], schedule["timezone"]) == (
+    assert (schedule["task"], schedule["cron"], schedule["timezone"], schedule["window"]) == (
         "index",
         "0 9 * * 1-5",
         "Europe/Berlin",
+        "30m",
     )
     short = schedule["id"][-12:]
     table = adapter("cron", "list").out

@@ -36,6 +36,8 @@ class ScheduleBody(ReasonBody):
     missed: Literal["last", "all", "skip"] = "last"
     key: str | None = None
     external_id: str | None = None
+    window: str | None = None
+    sends_tick: bool = False
 
 
 class HandOverBody(ReasonBody):

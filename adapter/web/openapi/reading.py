@@ -28,7 +28,8 @@ class Takes:
 def takes(endpoint: Callable[..., Any]) -> Takes:
     """Return what an endpoint reads its request into.
 
-    It looks for ``….body(request, Model)``, ``….query(request, Model)`` and ``validated(Model, …)``.
+    It looks for ``….body(request, Model)``, ``….query(request, Model)``, ``validated(Model, …)`` and
+    ``read_body(Model, …)``.
     """
     function: Any = inspect.unwrap(getattr(endpoint, "__func__", endpoint))
     try:
@@ -42,7 +43,7 @@ def takes(endpoint: Callable[..., Any]) -> Takes:
         match call:
             case ast.Call(func=ast.Attribute(attr="body" | "query" as kind), args=[_, ast.Name(id=name), *_]):
                 pass
-            case ast.Call(func=ast.Name(id="validated"), args=[ast.Name(id=name), *_]):
+            case ast.Call(func=ast.Name(id="validated" | "read_body"), args=[ast.Name(id=name), *_]):
                 kind = "body"
             case _:
                 continue

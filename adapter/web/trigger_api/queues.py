@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from adapter.web.trigger_api.context import ApiContext
 
 _Kind: TypeAlias = Literal["id", "task", "custom"]
+_Body = TypeVar("_Body", bound=ResourceBody)
 _KINDS: dict[str, _Kind] = {"id": "id", "task": "task", "custom": "custom"}
 _USUAL_PAGE = 25
 #: The SDK's own bound.
@@ -86,7 +87,7 @@ class QueueRoutes:
     async def pause(self, request: Request) -> Response:
         """Let nothing more of a queue start, or let it start again; triggers are accepted all the while."""
         principal = await self._context.root(request)
-        body = await self._body(request, PauseBody)
+        body = await self.body(request, PauseBody)
         queue = await self._found(request, body.type, to_change=True)
         verb = (
             self._context.adapter.pause_queue
@@ -99,7 +100,7 @@ class QueueRoutes:
     async def override(self, request: Request) -> Response:
         """Set a limit over the declared one; it stays until it is reset. 0 lets nothing start."""
         principal = await self._context.root(request)
-        body = await self._body(request, OverrideBody)
+        body = await self.body(request, OverrideBody)
         queue = await self._found(request, body.type, to_change=True)
         await self._context.adapter.set_queue_limits(
             queue.name, concurrency_limit=body.concurrency_limit, **said_by(principal)
@@ -109,14 +110,15 @@ class QueueRoutes:
     async def reset(self, request: Request) -> Response:
         """Let the declared limit hold again."""
         principal = await self._context.root(request)
-        body = await self._body(request, QueueBody)
+        body = await self.body(request, QueueBody)
         queue = await self._found(request, body.type, to_change=True)
         await self._context.adapter.set_queue_limits(
             queue.name, concurrency_limit="registry", **said_by(principal)
         )
         return await self._again(queue.name)
 
-    async def _body(self, request: Request, model: type[Any]) -> Any:
+    async def body(self, request: Request, model: type[_Body]) -> _Body:
+        """Return the body; 400 where it does not fit."""
         return validated(model, json_object(await self._context.read(request, MOST_BODY_BYTES)))
 
     async def _found(self, request: Request, kind: _Kind, *, to_change: bool) -> QueueInfo:
