@@ -13,6 +13,7 @@ from adapter.store import (
     claims,
     dead_letters,
     endings,
+    figures,
     inbox,
     limited_claims,
     liveness,
@@ -202,6 +203,9 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "workers nobody knows": (liveness._UNKNOWN, {}, {"worker_jobs_open_executing"}),
     "page of dead letters": (dead_letters._PAGE, LETTERS | {"limit": 25}, {"_finished_id_idx"}),
     "dead letters to redrive": (dead_letters._IDS, LETTERS | {"limit": 1000}, {"_finished_id_idx"}),
+    "ends since the last count": (figures._COUNT, {}, {"_type_finished_idx"}),
+    # All of them have ended just now; nothing ends in the time that is not over.
+    "ends of late": (figures._RECENT, {"window": timedelta()}, {"_type_finished_idx"}),
     "promote": (upkeep._PROMOTE, {"limit": 1000}, {"worker_jobs_open_due"}),
     "next due": (upkeep._NEXT_DUE, {}, {"worker_jobs_open_due"}),
     "expire": (upkeep._EXPIRE, {"limit": 500}, {"worker_jobs_open_expiry"}),
