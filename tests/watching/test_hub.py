@@ -275,6 +275,25 @@ async def test_the_hub_knows_whether_it_is_told(rig: Rig) -> None:
         await eventually(rig.adapter._can_hear)
 
 
+@pytest.mark.direct("a pooler never listens")
+async def test_news_is_found_although_the_listening_connection_was_lost(rig: Rig) -> None:
+    async with rig.adapter.running(dispatch=False, sync=False):
+        await eventually(rig.adapter._can_hear)
+        job = (await rig.adapter.schedule_job("echo", 1, delay=timedelta(hours=1))).job
+        async with rig.adapter.hub.watch(Interest(job_id=job.id)) as feed:
+            await settled(rig)
+            mark = feed.mark
+            lost = await rig.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE '% listen' AND datname = current_database()"
+            )
+            assert lost
+            # Nobody says so.
+            await rig.set(job.id, "priority = 3, updated_at = now()")
+            assert await told(feed, mark) == {job.id: False}
+        await eventually(rig.adapter._can_hear)
+
+
 async def test_what_nobody_watches_any_more_is_forgotten(rig: Rig) -> None:
     hub = rig.adapter.hub
     job = (await rig.adapter.schedule_job("echo", 1)).job

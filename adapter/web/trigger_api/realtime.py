@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     from adapter.core.watching.hub import Hub
     from adapter.web.trigger_api.context import ApiContext
 
-#: How long a request is held while nothing happens, in seconds.
-HOLD_S = 20.0
+#: How long a request is held at most while nothing happens, in seconds; and at least, as a share of that: those who
+#: came together are not to come back together.
+HOLD_S, _SHARE = 20.0, 0.75
 #: How far back a feed of tags begins, unless the client says.
 _DEFAULT_WINDOW = timedelta(hours=24)
 _LONGEST_WINDOW = timedelta(days=366)
@@ -131,7 +133,7 @@ class RealtimeRoutes:
             changes = await self._hub.changes(feed, ask.offset)
             if ask.live and not changes:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(HOLD_S):
+                    async with asyncio.timeout(HOLD_S * random.uniform(_SHARE, 1)):  # noqa: S311 - no secret
                         await self._hub.until_moved(feed, ask.offset)
                 changes = await self._hub.changes(feed, ask.offset)
         mark, jobs = await self._hub.read(feed, changes)
