@@ -6,23 +6,24 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypedDict, get_args
+from typing import Any, TypedDict
 from uuid import UUID
 
+from pydantic import ValidationError
 from pydantic_core import from_json
 from uuid_utils.compat import uuid7
 
+from adapter.core.option_checks import check
 from adapter.core.registry import Registry, TaskDefinition
 from adapter.domain.debounce import Debounce
 from adapter.domain.errors import (
     InvalidArgumentError,
     TaskDisabledError,
-    TooManyTagsError,
     UnknownExecutorError,
 )
 from adapter.domain.job import LOCAL, Job, NewJob, OnConflict, Terms, depth_of, executor_name
 from adapter.domain.routing import Request
-from adapter.domain.task import LONGEST_TAG, MOST_TAGS, RetryPolicy, TaskPolicy
+from adapter.domain.task import RetryPolicy, TaskPolicy
 
 _LONGEST_KEY = 2048
 _KEPT = timedelta(days=7)
@@ -136,7 +137,7 @@ class Planner:
                 terms = self._plain[spec.task] = self._terms(definition, spec)
             job = NewJob(uuid7(), definition.dump_payload_text(spec.data), terms)
             return Planned(job, definition, spec.options, None)
-        _check(spec.options)
+        check(spec.options)
         return self._planned(spec, definition, definition.dump_payload_text(spec.data))
 
     def plan_unchecked(self, spec: JobSpec) -> Planned:
@@ -254,78 +255,12 @@ def _or(value: Any, default: Any) -> Any:
 
 
 def _retry_of(options: ScheduleOptions, default: RetryPolicy) -> RetryPolicy:
-    given = options.get("retry")
-    retry = default if given is None else RetryPolicy.model_validate(given)
-    attempts = options.get("max_attempts")
-    return (
-        retry
-        if attempts is None
-        else RetryPolicy.model_validate(retry.model_dump() | {"max_attempts": attempts})
-    )
-
-
-def _check(options: ScheduleOptions) -> None:
-    """Refuse what cannot be meant, before anything is written."""
-    _check_moments(options)
-    for name in (*_POSITIVE, "delay", "ttl", "keep_for"):
-        value: timedelta | None = options.get(name)
-        if value is not None and (value < timedelta(0) or (value == timedelta(0) and name in _POSITIVE)):
-            msg = f"{name}= must be positive."
-            raise InvalidArgumentError(msg)
-    _check_conflicts(options)
-    tags = options.get("tags") or ()
-    if isinstance(tags, str):
-        msg = "tags= is a list of labels; the label that deduplicates is tag=."
-        raise InvalidArgumentError(msg)
-    if len(tags) > MOST_TAGS:
-        raise TooManyTagsError(len(tags), MOST_TAGS)
-    texts = {"tag": options.get("tag"), **{f"tags[{n}]": tag for n, tag in enumerate(tags)}}
-    for name, text in texts.items():
-        if text is not None and not 0 < len(text) <= LONGEST_TAG:
-            msg = f"{name} must have 1 to {LONGEST_TAG} characters."
-            raise InvalidArgumentError(msg)
-    for name in ("idempotency_key", "request_key"):
-        key: str | None = options.get(name)
-        if key is not None and not 0 < len(key) <= _LONGEST_KEY:
-            msg = f"{name} must have 1 to {_LONGEST_KEY} characters."
-            raise InvalidArgumentError(msg)
-
-
-def _check_moments(options: ScheduleOptions) -> None:
-    """Refuse moments that exclude each other or do not say when."""
-    due, delay = options.get("due"), options.get("delay")
-    if due is not None and delay is not None:
-        msg = "due= and delay= exclude each other."
-        raise InvalidArgumentError(msg)
-    for name in ("due", "remove_at"):
-        moment: datetime | None = options.get(name)
-        if moment is not None and moment.tzinfo is None:
-            msg = f"{name}= needs a time zone: a naive datetime does not say when."
-            raise InvalidArgumentError(msg)
-    if options.get("remove_at") is not None and (
-        options.get("keep_for") is not None or options.get("persistent")
-    ):
-        msg = "remove_at= says when a finished job may go: it excludes keep_for= and persistent=True."
-        raise InvalidArgumentError(msg)
-
-
-def _check_conflicts(options: ScheduleOptions) -> None:
-    """Refuse what cannot be meant of keys and tags together."""
-    on_conflict, throttle = options.get("on_conflict") or "keep", options.get("throttle")
-    said = [name for name in _NOT_DEBOUNCED if options.get(name) is not None]
-    if options.get("debounce") is not None and (said or on_conflict != "keep"):
-        msg = f"debounce= says by itself when the job starts and what is one: it excludes {', '.join(_NOT_DEBOUNCED)} and on_conflict=."
-        raise InvalidArgumentError(msg)
-    if on_conflict not in get_args(OnConflict):
-        msg = f"on_conflict= is one of {', '.join(get_args(OnConflict))}."
-        raise InvalidArgumentError(msg)
-    names = [name for name in ("tag", "idempotency_key") if options.get(name) is not None]
-    if on_conflict == "replace" and len(names) != 1:
-        msg = "on_conflict='replace' needs a tag= or an idempotency_key=, and not both: it says what is replaced."
-        raise InvalidArgumentError(msg)
-    if options.get("debounce_max") is not None and on_conflict != "replace":
-        msg = "debounce_max= is the longest wait of on_conflict='replace'."
-        raise InvalidArgumentError(msg)
-    if throttle is not None and (len(names) != 1 or on_conflict == "replace"):
-        msg = "throttle= needs a tag= or an idempotency_key=, and not both, and keeps the first: it excludes 'replace'."
-        raise InvalidArgumentError(msg)
+    given, attempts = options.get("retry"), options.get("max_attempts")
+    try:
+        retry = default if given is None else RetryPolicy.model_validate(given)
+        if attempts is None:
+            return retry
+        return RetryPolicy.model_validate(retry.model_dump() | {"max_attempts": attempts})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise InvalidArgumentError(f"retry= or max_attempts= is not valid: {wrong}.") from None

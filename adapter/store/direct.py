@@ -43,8 +43,14 @@ def _encoded(value: Value) -> bytes | None:
     if value is None:
         return None
     if isinstance(value, (str, int, UUID)):
-        return str(value).encode()
-    return array([None if each is None else str(each) for each in value]).encode()
+        text = str(value)
+    else:
+        text = array([None if each is None else str(each) for each in value])
+    if "\x00" in text:
+        # libpq would take it for the end of the text, and keep what is before.
+        msg = "PostgreSQL text fields cannot contain NUL (0x00) bytes"
+        raise psycopg.DataError(msg)
+    return text.encode()
 
 
 @functools.lru_cache(maxsize=1024)

@@ -57,6 +57,14 @@ async def test_an_error_leaves_the_connection_as_good_as_before(database: Databa
         assert await conn.rows("SELECT 1", {}) == [(1,)]
 
 
+@pytest.mark.parametrize("value", ["a\x00b", ["a", "a\x00b"]])
+async def test_no_text_is_cut_off_where_it_holds_a_nul(database: Database, value: Any) -> None:
+    async with database.connection() as conn:
+        with pytest.raises(psycopg.DataError):
+            await conn.run("SELECT %(value)s", {"value": value})
+        assert await conn.rows("SELECT 1", {}) == [(1,)]
+
+
 async def test_what_only_the_commit_refuses_is_an_error(database: Database) -> None:
     async with database.connection() as conn:
         await conn.execute(
