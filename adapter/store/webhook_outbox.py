@@ -20,7 +20,7 @@ LEASE = timedelta(seconds=60)
 MOST_AT_ONCE = 20
 
 #: A CTE behind ``given`` (see `adapter.store.finishing`): one row per job, subscription and event.
-TOLD: LiteralString = """, told AS (
+TOLD: LiteralString = """, told_others AS (
   INSERT INTO {s}.webhook_deliveries (id, subscription_id, event, data)
   SELECT {s}.uuid7(), w.id, e.event, jsonb_build_object(
       'id', g.id, 'type', g.type, 'status', g.new_status, 'epoch', g.epoch, 'attempt', g.new_attempt, 'tags', g.tags,

@@ -2,7 +2,10 @@
 
 import asyncio
 import base64
+import importlib
 import json
+import pkgutil
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +16,7 @@ import httpx
 import psycopg
 import pytest
 
-from adapter import JobStatus
+from adapter import JobStatus, store
 from adapter.cli import outgoing_checks
 from adapter.cli.verdicts import Verdict
 from adapter.core.remote_events import parse_event
@@ -91,6 +94,27 @@ async def test_nobody_is_told_and_nothing_is_paid_for_it(rig: Rig) -> None:
     ends = [text for template, text in rig.schema._made.items() if "{told}" in template]
     assert ends
     assert not any("webhook" in text for text in ends)
+
+
+def test_every_statement_that_ends_jobs_has_room_for_what_is_told() -> None:
+    """Each has a ``given`` to tell of, and no part of its own by the same name."""
+    ending = {
+        f"{module.name}.{name}": value
+        for module in pkgutil.iter_modules(store.__path__)
+        for name, value in vars(importlib.import_module(f"adapter.store.{module.name}")).items()
+        if isinstance(value, str)
+        and "{told}" in value
+        and "worker_jobs_finished (" in value
+        and "WITH" in value
+    }
+    assert len(ending) >= 8
+    for name, statement in ending.items():
+        parts = re.findall(
+            r"(?:WITH|,|\{told\}|\))\s+(\w+) AS (?:MATERIALIZED )?\(", statement.replace("{told}", TOLD)
+        )
+        assert parts.count("told_others") == 1, name
+        assert "given" in parts, name
+        assert len(parts) == len(set(parts)), name
 
 
 async def test_every_way_to_end_is_told_once_in_its_own_transaction(rig: Rig, receivers: Receivers) -> None:
