@@ -11,7 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import Enum
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 from uuid import UUID
 
@@ -22,11 +22,13 @@ from adapter.core.parts import Parts
 from adapter.domain.errors import ConfigurationError, StoreError, UnknownOutcomeError
 from adapter.domain.identity import queue_id_of
 from adapter.domain.upstream import About, Asked, made_here, subjects_of
-from adapter.executors.http import HttpClient, Transport
-from adapter.executors.upstream import Headers, Passed, Upstream
 from adapter.store import fleet, forwarded, queues, remote_runs
 from adapter.store.forwarded import Forwarded
 from adapter.store.packets import PacketStore
+
+if TYPE_CHECKING:
+    from adapter.executors.http import HttpClient, Transport
+    from adapter.executors.upstream import Headers, Passed, Upstream
 
 logger = logging.getLogger("adapter.passthrough")
 
@@ -70,8 +72,14 @@ class PassThrough:
         self._clock = parts.clock
         self._packets = packets
         self._makes_tokens = makes_tokens
-        self._upstream = None if url is None else Upstream(url, transport)
-        self._store = HttpClient(base_url="", headers={}, clock=parts.clock, transport=transport)
+        self._upstream: Upstream | None = None
+        self._store: HttpClient | None = None
+        if url is not None:
+            from adapter.executors.http import HttpClient  # noqa: PLC0415 - HTTP, only where it is used
+            from adapter.executors.upstream import Upstream  # noqa: PLC0415
+
+            self._upstream = Upstream(url, transport)
+            self._store = HttpClient(base_url="", headers={}, clock=parts.clock, transport=transport)
         self._for_all, self._keys = _keys(keys)
         self._environments: dict[str, str] = {}
         self._advertised: frozenset[str] | None = None
@@ -87,13 +95,13 @@ class PassThrough:
 
     async def open(self) -> None:
         """Make ready; no request is sent."""
-        if self._upstream is not None:
+        if self._upstream is not None and self._store is not None:
             await self._upstream.open()
             await self._store.open()
 
     async def close(self) -> None:
         """Write the counts and release connections."""
-        if self._upstream is not None:
+        if self._upstream is not None and self._store is not None:
             await self._upstream.close()
             await self._store.close()
             try:
@@ -265,6 +273,7 @@ class PassThrough:
         stored = await self._packets.get(path)
         if stored is None:
             return
+        assert self._store is not None
         said = await self._json(key, "PUT", f"/api/v2/packets/{quote(path, safe='')}")
         await self._store.transfer(
             "PUT", str(said.get("presignedUrl")), content=stored[1], content_type=stored[0]

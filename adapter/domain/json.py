@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -49,6 +50,16 @@ def keepable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [keepable(item) for item in cast("list[Any]", value)]
     return value
+
+
+def encode_json(value: Any) -> bytes:
+    """Return compact JSON in UTF-8.
+
+    Raises:
+        ValueError: NaN, an infinity or a lone surrogate is in it.
+        TypeError: something that is not JSON is in it.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _has_surrogate(text: str) -> bool:

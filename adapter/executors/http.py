@@ -13,7 +13,6 @@ A read ends as its last try did. Messages carry neither URLs nor bodies we sent.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from adapter.domain.errors import (
     ThrottledError,
     UnknownOutcomeError,
 )
+from adapter.domain.json import encode_json
 from adapter.executors.replies import (
     BadJsonError,
     Reply,
@@ -338,16 +338,6 @@ class HttpClient:
     def _throttled(self, words: str, at: datetime | None, now: datetime) -> _Failure:
         wait = _SHORT_RESET_S + 1 if at is None else max((at - now).total_seconds(), 0.0)
         return _Failure(ThrottledError(words, at), again=wait <= _SHORT_RESET_S, after_s=wait)
-
-
-def encode_json(value: Any) -> bytes:
-    """Return compact JSON in UTF-8.
-
-    Raises:
-        ValueError: NaN, an infinity or a lone surrogate is in it.
-        TypeError: something that is not JSON is in it.
-    """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -18,9 +18,10 @@ from adapter.domain.errors import (
     ThrottledError,
     UnknownOutcomeError,
 )
+from adapter.domain.json import encode_json
 from adapter.domain.packets import JSON, STORED, SUPERJSON, TEXT, decode_packet
 from adapter.executors.base import Accepted, Budget, Capabilities, RemoteRun, RunFilter, RunPage, Submission
-from adapter.executors.http import HttpClient, Timeouts, Transport, encode_json
+from adapter.executors.http import HttpClient, Timeouts, Transport
 from adapter.executors.trigger_requests import (
     LONGEST_TTL,
     environment_of,

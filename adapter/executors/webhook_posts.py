@@ -11,17 +11,18 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from adapter.domain.clock import Clock
 from adapter.domain.errors import NotOpenError
 from adapter.domain.webhooks import is_public
-from adapter.executors.http import Transport
 from adapter.executors.replies import retry_in
 
-_TIMEOUT = httpx.Timeout(connect=5.0, pool=5.0, write=10.0, read=10.0)
+if TYPE_CHECKING:
+    import httpx
+
+    from adapter.executors.http import Transport
+
 _TOTAL_S = 15.0
 #: What is read of an answer; the rest is of no use to anybody here.
 _MOST_ANSWER_BYTES = 2048
@@ -51,29 +52,41 @@ class WebhookPoster:
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
         self._owner = 0
+        self._is_open = False
 
     async def open(self) -> None:
-        """Make the client; no request is sent. A second call does nothing."""
+        """Let posts be made; the client comes with the first of them."""
+        self._is_open = True
+
+    def _ready(self) -> httpx.AsyncClient:
+        if not self._is_open:
+            raise NotOpenError
         if self._client is None or self._owner != os.getpid():
+            import httpx  # noqa: PLC0415 - most processes never post
+
             self._owner = os.getpid()
+            timeout = httpx.Timeout(connect=5.0, pool=5.0, write=10.0, read=10.0)
             # No proxy of the environment: it would be asked for the address that was looked at.
             self._client = httpx.AsyncClient(
-                transport=self._transport, follow_redirects=False, timeout=_TIMEOUT, trust_env=False
+                transport=self._transport, follow_redirects=False, timeout=timeout, trust_env=False
             )
+        return self._client
 
     async def close(self) -> None:
         """Close the connections."""
+        self._is_open = False
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, allow_private: bool) -> Posted:
         """Post once; never raises for what a receiver or the network does."""
-        if self._client is None:
-            raise NotOpenError
+        client = self._ready()
+        import httpx  # noqa: PLC0415 - loaded by now
+
         try:
             async with asyncio.timeout(_TOTAL_S):
-                return await self._post(self._client, httpx.URL(url), body, dict(headers), allow_private)
+                return await self._post(client, httpx.URL(url), body, dict(headers), allow_private)
         except TimeoutError:
             return Posted(None, f"it did not answer within {_TOTAL_S:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:

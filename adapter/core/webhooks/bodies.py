@@ -10,10 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from adapter.domain.job import Job
+from adapter.domain.json import encode_json
 from adapter.domain.signing import ALERT_HEADER, sign_standard
 from adapter.domain.webhooks import ALERT, alert_body, event_id, lifecycle_body
 from adapter.domain.wire import moment, status_word
-from adapter.executors.http import encode_json
 
 #: A job for those who only try whether events arrive.
 _TRIAL = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
