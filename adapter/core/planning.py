@@ -64,6 +64,7 @@ class ScheduleOptions(TypedDict, total=False):
     schedule_id: UUID
     batch_id: UUID
     debounce: Debounce | None
+    own_names: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ def _terms(
         extra["strict"] = True
     on_conflict, longest = options.get("on_conflict") or "keep", options.get("debounce_max")
     if on_conflict == "replace":
-        extra["on_conflict"] = "replace"
+        extra["on_conflict"] = "replace_own" if options.get("own_names") else "replace"
     if longest is not None:
         extra["debounce_max"] = longest.total_seconds()
     user_id, tag, key = options.get("user_id"), options.get("tag"), options.get("idempotency_key")

@@ -11,7 +11,7 @@ from adapter.core.flags import FlagSource
 from adapter.core.planning import Planned, Planner
 from adapter.core.registry import Registry
 from adapter.domain.debounce import Debounce
-from adapter.domain.errors import DuplicateJobError, FlagConflictError
+from adapter.domain.errors import DuplicateJobError, FlagConflictError, NameTakenError
 from adapter.domain.job import LOCAL, Job, JobStatus, NewJob
 from adapter.domain.routing import Flags, Route, Step, can_run, decide, depends_on_job, explain
 from adapter.store.debouncing import let_go, put_off
@@ -56,6 +56,7 @@ class Scheduler:
 
         Raises:
             DuplicateJobError: a name is held, and the call wants to know; nothing is written.
+            NameTakenError: a name is held by another user's job, and the caller is only to meet their own.
             FlagConflictError: the flags changed faster than we could decide, many times over.
         """
         if any("debounce" in each.options for each in planned):
@@ -78,6 +79,7 @@ class Scheduler:
         """Put the job off that holds the debounce's key, or make one when none can be put off."""
         for _ in range(_MOST_TRIES):
             holder = (yield from find_held([planned.job])).get(planned.job.id)
+            _require_own(planned, holder)
             if holder is not None and holder.by != "tag":
                 return found(holder.job, repeated=holder.by == "request")
             if holder is not None:
@@ -165,6 +167,7 @@ class Scheduler:
         replacing: dict[UUID, UUID] = {}
         held = yield from find_held([each.job for each in left.values()])
         for job_id, holder in held.items():
+            _require_own(left[job_id], holder)
             settled = yield from _settled(left[job_id].job, holder)
             if settled is not None:
                 done[job_id] = settled
@@ -228,6 +231,14 @@ def _write(
         if replaced is not None:
             done[job.id] = replaced
     return done
+
+
+def _require_own(planned: Planned, holder: Holder | None) -> None:
+    """Refuse a user what holds the name for somebody else: neither is it theirs to see, nor to replace."""
+    if holder is None or not planned.options.get("own_names"):
+        return
+    if holder.job.user_id != planned.job.terms.user_id:
+        raise NameTakenError(planned.job.terms.type, _HELD_BY[holder.by])
 
 
 def _settled(job: NewJob, holder: Holder) -> Steps[Scheduled | None]:

@@ -96,7 +96,8 @@ SELECT * FROM ({rows}) AS made ORDER BY type COLLATE "C", tag COLLATE "C", id
 ON CONFLICT (type, tag) WHERE tag_held DO """
         statement += (
             f"UPDATE SET {_replacing(_excluded, 'EXCLUDED.due', 'EXCLUDED.expires_at')}\nWHERE {UNSTARTED}"
-            " AND EXCLUDED.extra ->> 'on_conflict' = 'replace'"
+            " AND (EXCLUDED.extra ->> 'on_conflict' = 'replace' OR (EXCLUDED.extra ->> 'on_conflict' = 'replace_own'"
+            " AND o.user_id IS NOT DISTINCT FROM EXCLUDED.user_id))"
             if shape.replaces
             else "NOTHING"
         )

@@ -34,6 +34,7 @@ STATUS: dict[type[errors.AdapterError], int] = {
     errors.UnknownTaskError: 422,
     errors.TaskDisabledError: 422,
     errors.DuplicateJobError: 422,
+    errors.NameTakenError: 422,
     errors.JobNotFoundError: 404,
     errors.JobStateError: 422,
     errors.BulkActionNotFoundError: 404,

@@ -17,6 +17,7 @@
     │   ├── UnknownTaskError           unknown_task
     │   ├── TaskDisabledError          task_disabled
     │   ├── DuplicateJobError          duplicate_job
+    │   ├── NameTakenError             name_taken
     │   ├── JobNotFoundError           job_not_found
     │   ├── JobStateError              job_state
     │   ├── BatchNotFoundError         batch_not_found
@@ -118,6 +119,7 @@ from adapter.domain.errors.requests import (
     JobStateError,
     KeyNotFoundError,
     MetadataTooLargeError,
+    NameTakenError,
     QueueNotFoundError,
     RecallConflictError,
     RecallNotFoundError,
@@ -169,6 +171,7 @@ __all__ = [
     "KeyNotFoundError",
     "MalformedEventError",
     "MetadataTooLargeError",
+    "NameTakenError",
     "NotOpenError",
     "NotSentError",
     "ProcessDiedError",

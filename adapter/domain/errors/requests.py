@@ -95,6 +95,17 @@ class DuplicateJobError(RequestError):
         self.job_id = job_id
 
 
+class NameTakenError(RequestError):
+    """A job of somebody else holds the key or tag, and the caller acts for one user only."""
+
+    code = "name_taken"
+
+    def __init__(self, task: str, held_by: str) -> None:
+        super().__init__(
+            f"This {held_by} of {task!r} is taken by what is not yours. Nothing was written; choose another one."
+        )
+
+
 class JobNotFoundError(RequestError):
     """No job has that id, or it is past its retention."""
 

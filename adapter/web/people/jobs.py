@@ -157,6 +157,7 @@ class JobRoutes:
         options = body.options()
         if principal.is_bound:
             options.setdefault("user_id", principal.user_id)
+            options["own_names"] = True
         owner = options.get("user_id")
         principal.require("trigger", ("tasks", body.task), *_users(None if owner is None else str(owner)))
         with self._context.asking():

@@ -86,7 +86,7 @@ class ItemReader:
                 raise
             return ItemFailure(task, str(error), error.code if isinstance(error, AdapterError) else None)
         if (user_id := self._detail.get("user_id")) is not None:
-            call["user_id"] = user_id
+            call["user_id"], call["own_names"] = user_id, True
         if self._detail.get("resumes_parent") is True:
             call["extra"] = {**call.get("extra", {}), "resumes_parent": True}
         return JobSpec(task, data, ScheduleOptions(**call), self._parent, undeclared=True)

@@ -118,7 +118,9 @@ class RunRoutes:
         if "payload" in given:
             overrides["data"] = await payload_value(context.adapter, body.payload, body.payload_type)
         key = request_key(request, principal)
-        handle = await context.adapter.replay_job(job.id, actor=principal.actor, request_key=key, **overrides)
+        handle = await context.adapter.replay_job(
+            job.id, actor=principal.actor, request_key=key, own_names=principal.is_bound, **overrides
+        )
         return JSONResponse({"id": run_id_of(handle.job.id)})
 
     async def reschedule(self, request: Request) -> Response:

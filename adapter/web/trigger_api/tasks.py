@@ -57,7 +57,7 @@ class TaskRoutes:
         data = await payload_value(adapter, body.payload, body.options.payload_type)
         options = ScheduleOptions(request_key=request_key(request, principal), **call)
         if principal.is_bound:
-            options["user_id"] = principal.user_id
+            options["user_id"], options["own_names"] = principal.user_id, True
         parent = await parent_of(context, principal, body.options.parent_run_id)
         spec = JobSpec(task, data, options, parent, undeclared=True)
         async with context.spending(request, principal, task):
