@@ -255,6 +255,7 @@ class SyncAdapter:
     wait_drained = _waiting(CutsOver.wait_drained)
     can_go_back = _waiting(CutsOver.can_go_back)
     drill = _waiting(CutsOver.drill)
+    start_drill = _waiting(CutsOver.start_drill)
     drills = _waiting(CutsOver.drills)
     finalize_check = _waiting(CutsOver.finalize_check)
     finalize = _waiting(CutsOver.finalize)

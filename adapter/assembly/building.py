@@ -332,6 +332,7 @@ class Building(HookPoints[Any, Any], ABC):
             return
         try:
             await self.hub.drain()
+            await self.drilling.drain()
             await self.dispatcher.drain()
             await self.group_commit.drain()
             await self.notifier.drain()

@@ -39,6 +39,33 @@ async def test_only_who_may_read(client: httpx.AsyncClient, path: str) -> None:
     assert KEY in client.headers["authorization"]
 
 
+async def test_a_drill_is_begun_goes_on_and_is_put_back_when_the_server_ends(
+    client: httpx.AsyncClient, adapter: Adapter
+) -> None:
+    body = {"task": "echo", "hold": 600, "reason": "monthly"}
+    begun = await client.post(f"{BASE}/drills", json=body)
+    assert (begun.status_code, begun.json()["state"]) == (202, "running"), begun.text
+    again = await client.post(f"{BASE}/drills", json=body)
+    assert (again.status_code, again.json()["code"]) == (409, "drill_conflict")
+    assert (await adapter.explain("echo")).route.reason.startswith("kill")
+    await adapter.drilling.drain()
+    (drill,) = (await client.get(f"{BASE}/drills")).json()["drills"]
+    assert (drill["state"], drill["id"]) == ("interrupted", begun.json()["id"])
+    assert drill["actor"].startswith("api-key:")
+    assert (await adapter.explain("echo")).route.reason == "default"
+
+
+@pytest.mark.parametrize(
+    "change", [{"hold": 0}, {"hold": 90_000}, {"to": "mars"}, {"reason": " "}, {"at": 1}]
+)
+async def test_a_drill_that_makes_no_sense_is_refused(
+    client: httpx.AsyncClient, change: dict[str, object]
+) -> None:
+    body = {"task": "echo", "hold": 60, "reason": "monthly"} | change
+    assert (await client.post(f"{BASE}/drills", json=body)).status_code == 400
+    assert (await client.get(f"{BASE}/drills")).json() == {"drills": []}
+
+
 async def test_an_executor_is_left_and_reopened_by_whoever_holds_the_key(
     client: httpx.AsyncClient, adapter: Adapter
 ) -> None:

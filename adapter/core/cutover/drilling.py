@@ -54,6 +54,7 @@ class Drills:
         self._clock = parts.clock
         self._flags = flags
         self._steering = steering
+        self._held = set[asyncio.Task[None]]()
         #: Runs `settle` again and again.
         self.loop = Poller("drills", self._work, parts.clock, "*", patience=lambda: _LOOKS_EVERY_S)
 
@@ -65,6 +66,31 @@ class Drills:
         """See `FinishesCutovers.drill`."""
         await self.settle()
         drill = await self._begin(task, to, hold, author)
+        await self._hold(drill)
+        return await self.get(drill.id)
+
+    async def start(self, task: str, *, to: str, hold: timedelta, author: Author) -> Drill:
+        """Begin a drill that this process goes on with; see `FinishesCutovers.start_drill`."""
+        await self.settle()
+        drill = await self._begin(task, to, hold, author)
+        loop = asyncio.get_running_loop()
+        held = loop.create_task(self._hold(drill), name=f"adapter-drill-{drill.id}")
+        self._held.add(held)
+        held.add_done_callback(self._let_go)
+        return drill
+
+    def _let_go(self, held: asyncio.Task[None]) -> None:
+        self._held.discard(held)
+        if not held.cancelled() and (error := held.exception()) is not None:
+            logger.error("a drill broke off, its flag is put back: %s", error, exc_info=error)
+
+    async def drain(self) -> None:
+        """End the drills that this process goes on with; their flags are put back."""
+        for held in self._held:
+            held.cancel()
+        await asyncio.gather(*self._held, return_exceptions=True)
+
+    async def _hold(self, drill: Drill) -> None:
         seen = set[UUID]()
         try:
             while (rest := await self._tick(drill, seen)) is not None and rest > 0:
@@ -75,7 +101,6 @@ class Drills:
             # Also when it is told to stop: the flag goes back first.
             await asyncio.shield(self._put_back(drill, DrillState.INTERRUPTED))
             raise
-        return await self.get(drill.id)
 
     async def settle(self) -> list[Drill]:
         """Put back the flags of drills that nobody holds any more; returns these drills."""

@@ -87,6 +87,25 @@ class FinishesCutovers:
         """
         return await self.drilling.run(task, to=to, hold=hold, author=Author(reason, actor, source))
 
+    async def start_drill(
+        self,
+        task: str,
+        *,
+        hold: timedelta,
+        to: str = LOCAL,
+        reason: str,
+        actor: str = "application",
+        source: str = "api",
+    ) -> Drill:
+        """Do what `drill` does, and return once it has begun: this process goes on with it.
+
+        `drills` says how it ended. Closing the adapter ends it as interrupted, with the flag put back.
+
+        Raises:
+            The errors of `drill`.
+        """
+        return await self.drilling.start(task, to=to, hold=hold, author=Author(reason, actor, source))
+
     async def drills(self, task: str | None = None, *, limit: int = 50) -> list[Drill]:
         """Return drills, the newest first."""
         return await self.drilling.latest(task, limit)

@@ -9,6 +9,7 @@ from pydantic import Field
 from starlette.routing import Route
 
 from adapter.core.cutover.draining import QUIET
+from adapter.domain.job import LOCAL
 from adapter.domain.routing import EVERY_TASK
 from adapter.web.asking import Body, answer
 from adapter.web.cutover.context import PREFIX, ReasonBody, said
@@ -43,6 +44,14 @@ class DrillsQuery(Body):
     limit: int = Field(default=50, ge=1, le=1000)
 
 
+class DrillBody(ReasonBody):
+    """What `Adapter.start_drill` takes; ``hold`` in seconds."""
+
+    task: str
+    to: str = LOCAL
+    hold: float = Field(gt=0, le=86400)
+
+
 class LeavingQuery(Body):
     """Which executor is left, and by which task."""
 
@@ -72,7 +81,8 @@ class FinishingRoutes:
         return [
             Route(f"{PREFIX}/drain", self.drain),
             Route(f"{PREFIX}/ways-back", self.ways_back),
-            Route(f"{PREFIX}/drills", self.drills),
+            Route(f"{PREFIX}/drills", self.drills, methods=["GET"]),
+            Route(f"{PREFIX}/drills", self.drill, methods=["POST"]),
             Route(f"{PREFIX}/finalizations/check", self.check),
             Route(f"{PREFIX}/finalizations", self.finalizations, methods=["GET"]),
             Route(f"{PREFIX}/finalizations", self.finalize, methods=["POST"]),
@@ -139,3 +149,13 @@ class FinishingRoutes:
         await self._context.reader(request)
         query = self._context.query(request, DrillsQuery)
         return answer({"drills": await self._context.adapter.drills(query.task, limit=query.limit)})
+
+    async def drill(self, request: Request) -> Response:
+        """Begin a drill, which this server goes on with: 202."""
+        principal = await self._context.changer(request)
+        body = await self._context.body(request, DrillBody)
+        with self._context.asking():
+            made = await self._context.adapter.start_drill(
+                body.task, to=body.to, hold=timedelta(seconds=body.hold), **said(principal, body)
+            )
+        return answer(made, status=202)
