@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from adapter.store import migrate
 from adapter.store.embedded import EmbeddedPostgres
@@ -18,6 +19,9 @@ from tests.rig import Rig, rigged
 
 def pytest_configure() -> None:
     kit.scrub_environment()
+    # How fast a machine is says nothing of an example.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
