@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
 
-import psycopg
-
 from adapter.core.parts import Parts
 from adapter.core.registry import Registry
 from adapter.domain.errors import DatabaseUnavailableError, ProcessDiedError
@@ -29,7 +27,7 @@ from adapter.domain.outcome import (
 )
 from adapter.domain.task import RetryPolicy
 from adapter.store.claims import Claimed
-from adapter.store.database import Connection
+from adapter.store.database import TOO_LARGE, Connection
 from adapter.store.endings import (
     Completion,
     Ending,
@@ -300,8 +298,7 @@ def _completion(done: Done, outcome: Succeeded) -> Completion:
 
 def _is_transient(error: Exception) -> bool:
     """Whether the same write may succeed later. A value that is too large for PostgreSQL stays so."""
-    too_large = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex)
-    return isinstance(error, DatabaseUnavailableError) and not isinstance(error.__cause__, too_large)
+    return isinstance(error, DatabaseUnavailableError) and not isinstance(error.__cause__, TOO_LARGE)
 
 
 def _canceled(given: GivingBack) -> Ending:

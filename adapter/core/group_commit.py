@@ -15,7 +15,7 @@ import psycopg
 from adapter.core.planning import Planned
 from adapter.core.scheduling import Scheduler
 from adapter.domain.errors import StoreError
-from adapter.store.database import Database
+from adapter.store.database import TOO_LARGE, Database
 from adapter.store.direct import Direct
 from adapter.store.inserting import MOST_ROWS
 from adapter.store.rows import Written
@@ -116,9 +116,10 @@ class GroupCommit:
         """Insert a group; when it is refused, one by one: a bad row must not cost the others theirs."""
         try:
             written = await self._written(conn, [each.planned for each in group])
-        except (psycopg.OperationalError, psycopg.InterfaceError):
-            raise
         except psycopg.Error as error:
+            lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+            if lost and not isinstance(error, TOO_LARGE):
+                raise
             if len(group) == 1:
                 _fail(group, error)
                 return

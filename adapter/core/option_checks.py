@@ -29,6 +29,13 @@ _KEPT = (
     "metadata",
     "extra",
 )
+#: What has a place in an index, and how many bytes it may have: PostgreSQL refuses a row whose entry is longer than
+#: 2,704 with all that is beside it there, even when that row is one that ends a job.
+_INDEXED, _INDEXED_EXTRA, _LONGEST_INDEXED = (
+    ("queue", "concurrency_key", "user_id"),
+    ("machine", "region", "version"),
+    1000,
+)
 #: PostgreSQL's integer.
 _LEAST, _MOST = -(2**31), 2**31 - 1
 
@@ -67,10 +74,23 @@ def check(options: ScheduleOptions) -> None:
         if key is not None and not 0 < len(key) <= _LONGEST_KEY:
             msg = f"{name} must have 1 to {_LONGEST_KEY} characters."
             raise InvalidArgumentError(msg)
+    _check_texts(options)
+
+
+def _check_texts(options: ScheduleOptions) -> None:
+    """Refuse texts and JSON that PostgreSQL cannot keep, or not in an index."""
     for name in _KEPT:
         said = options.get(name)
         if said is not None and (found := list(islice(problems(said, name), 5))):
             raise InvalidArgumentError(f"{'; '.join(found)}.")
+    extra = options.get("extra") or {}
+    indexed = {name: options.get(name) for name in _INDEXED} | {
+        name: extra.get(name) for name in _INDEXED_EXTRA
+    }
+    for name, said in indexed.items():
+        if said is not None and len(str(said).encode()) > _LONGEST_INDEXED:
+            msg = f"{name} must have at most {_LONGEST_INDEXED} bytes."
+            raise InvalidArgumentError(msg)
 
 
 def _check_moments(options: ScheduleOptions) -> None:

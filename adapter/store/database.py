@@ -77,6 +77,17 @@ class DatabaseConfig:
 FLUSHED: LiteralString = "(SELECT set_config('synchronous_commit', 'on', true)) = 'on'"
 
 
+#: Errors that psycopg counts among those of the server's state, and that are the row's own: it never gets in.
+TOO_LARGE = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex)
+
+
+class OutdatedPlanError(psycopg.OperationalError):
+    """The session has prepared a statement before a migration changed what it returns; nothing was done.
+
+    It stays so for as long as the connection does, so that one goes the way of a connection that was lost.
+    """
+
+
 class Schema:
     """The schema's quoted name, and statements written for it."""
 
@@ -170,6 +181,9 @@ class Database:
             conn = await pool.get()
             try:
                 yield conn
+            except OutdatedPlanError:
+                pool.renew()
+                raise
             finally:
                 await pool.put(conn)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -201,6 +215,20 @@ class Database:
 async def fetch(
     conn: Connection, schema: Schema, template: LiteralString, parameters: Parameters | None = None
 ) -> list[DictRow]:
-    """Run one statement on ``conn`` and return its rows, none for a statement that has none."""
-    cursor = await conn.execute(schema.sql(template), parameters)
+    """Run one statement on ``conn`` and return its rows, none for a statement that has none.
+
+    Raises:
+        OutdatedPlanError: a migration has come in between.
+    """
+    try:
+        cursor = await conn.execute(schema.sql(template), parameters)
+    except psycopg.errors.FeatureNotSupported as error:
+        raise outdated(error) from error
     return await cursor.fetchall() if cursor.description is not None else []
+
+
+def outdated(error: psycopg.Error) -> psycopg.Error:
+    """Return the error as an `OutdatedPlanError` if it is one: PostgreSQL has no code for that."""
+    if error.diag.source_function == "RevalidateCachedQuery":
+        return OutdatedPlanError(str(error))
+    return error

@@ -65,6 +65,8 @@ class Pool:
         #: Who waits; gets a connection, or None for the right to make one.
         self._waiting: deque[asyncio.Future[Pooled | None]] = deque()
         self._closed = False
+        #: Connections made until then are used no more.
+        self._renewed_at = float("-inf")
 
     async def get(self) -> Pooled:
         """Lend a connection that is alive and in no transaction; give it back with `put`.
@@ -99,6 +101,12 @@ class Pool:
             self._abandon(conn)
             raise
         self._abandon(conn)
+
+    def renew(self) -> None:
+        """Use no connection again that there is now: what their sessions keep is out of date."""
+        self._renewed_at = self._loop.time()
+        while self._idle:
+            self._abandon(self._idle.pop())
 
     async def close(self) -> None:
         """Close every connection that is idle now, the others when they come back."""
@@ -145,7 +153,7 @@ class Pool:
                 self._waiting.remove(waiter)
 
     def _hand_on(self, conn: Pooled) -> None:
-        if self._closed or conn.seen_at - conn.made_at > _OLDEST_S:
+        if self._closed or conn.made_at <= self._renewed_at or conn.seen_at - conn.made_at > _OLDEST_S:
             self._abandon(conn)
             return
         while self._waiting:

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from adapter.domain.errors import InvalidArgumentError
-from adapter.store.database import Connection, Schema
+from adapter.store.database import Connection, Schema, outdated
 from adapter.store.direct import Direct
 
 if TYPE_CHECKING:
@@ -66,8 +66,15 @@ def _text(schema: Schema, step: Statement | Savepoint) -> tuple[LiteralString, M
 
 
 async def run(conn: Connection, schema: Schema, steps: Steps[T]) -> T:
-    """Carry the steps out on one of our connections. Savepoints need an open transaction."""
-    return await _drive_psycopg(conn, schema, steps)
+    """Carry the steps out on one of our connections. Savepoints need an open transaction.
+
+    Raises:
+        OutdatedPlanError: a migration has come in between.
+    """
+    try:
+        return await _drive_psycopg(conn, schema, steps)
+    except psycopg.errors.FeatureNotSupported as error:
+        raise outdated(error) from error
 
 
 async def run_direct(conn: Direct, schema: Schema, steps: Steps[T]) -> T:

@@ -90,6 +90,23 @@ async def test_a_row_that_is_refused_costs_the_others_nothing(
     assert await rig.value("SELECT array_agg(data ORDER BY seq) FROM {s}.worker_jobs_open") == [1, 2, 3]
 
 
+async def test_a_row_that_is_too_large_costs_the_others_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = rig.adapter.group_commit._written
+
+    async def written(conn: Any, planned: list[Any]) -> list[Written]:
+        if any(each.job.payload == "2" for each in planned):
+            raise psycopg.errors.ProgramLimitExceeded
+        return await real(conn, planned)
+
+    monkeypatch.setattr(rig.adapter.group_commit, "_written", written)
+    results: list[Any] = await asyncio.gather(
+        *(rig.adapter.schedule_job("echo", number) for number in range(4)), return_exceptions=True
+    )
+    assert [number for number, each in enumerate(results) if isinstance(each, JobHandle)] == [0, 1, 3]
+
+
 def _unchecked(payload: str) -> str:
     return payload
 

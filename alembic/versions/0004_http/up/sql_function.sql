@@ -17,6 +17,11 @@ BEGIN
   IF schedule_job.type IS NULL OR schedule_job.due IS NOT NULL AND schedule_job.delay IS NOT NULL THEN
     RAISE EXCEPTION 'schedule_job needs a type, and due or delay, not both' USING ERRCODE = 'invalid_parameter_value';
   END IF;
+  -- An index refuses longer ones, and would not before the job is to end.
+  IF octet_length(schedule_job.user_id) > 1000 OR octet_length(schedule_job.concurrency_key) > 1000
+      OR octet_length(schedule_job.queue) > 1000 THEN
+    RAISE EXCEPTION 'user_id, concurrency_key and queue have at most 1000 bytes' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
   FOR turn IN 1..100 LOOP
     IF slot IS NOT NULL THEN
       SELECT k.job_id INTO holder FROM {s}.job_keys k
