@@ -17,7 +17,7 @@ _SECRET_PARTS = ("secret", "password", "passwd", "token", "authorization", "cook
 _SECRET_NAMES = frozenset({"data", "payload", "body", "headers", "output"})
 _IN_TEXT = (
     (re.compile(r"(\w+://[^\s:/@]*:)[^\s@/]+@"), rf"\1{_HIDDEN}@"),
-    (re.compile(r"\b(tr_(?:dev|prod|stg|preview)_)\w+"), rf"\1{_HIDDEN}"),
+    (re.compile(r"\b(tr_(?:dev|prod|stg|preview|pat)_)\w+"), rf"\1{_HIDDEN}"),
     (re.compile(r"\b(whsec_)[\w+/=-]+"), rf"\1{_HIDDEN}"),
     (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"), rf"\1{_HIDDEN}"),
     (re.compile(r"(?i)\b(password=)[^\s&'\"]+"), rf"\1{_HIDDEN}"),

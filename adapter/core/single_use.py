@@ -18,17 +18,25 @@ async def spending(
     """Use a token up for the block. The same ``call`` may come again, as retries do; no other may.
 
     It is used up before the block begins: a process that dies in between has used it. A block that was
-    refused has done nothing, so the token is good again.
+    refused has done nothing, so the token is good again; of a repeat that is not known.
 
     Raises:
         TokenSpentError: another call has used it.
     """
     async with database.connection() as conn:
-        if not await spent_tokens.spend(conn, database.schema, token, call, expires_at):
-            raise TokenSpentError(for_what)
+        use = await spent_tokens.spend(conn, database.schema, token, call, expires_at)
+    if use is None:
+        raise TokenSpentError(for_what)
     try:
         yield
     except RequestError:
+        if use == "repeat":
+            # The first of them may have done something.
+            raise
         async with database.connection() as conn:
             await spent_tokens.give_back(conn, database.schema, token, call)
         raise
+    if use == "repeat":
+        # The first of them may have been refused meanwhile, and have given back what this one has used.
+        async with database.connection() as conn:
+            await spent_tokens.spend(conn, database.schema, token, call, expires_at)

@@ -16,6 +16,8 @@ from adapter.domain.identity import job_id_of
 
 #: What Trigger.dev's clients call; everything else is ours alone.
 _FAMILIES = re.compile(r"/(?:api|realtime|engine)/v\d{1,2}/")
+#: Others would be names without end, among what is counted.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OURS_ALONE = re.compile(r"/api/v2/packet-store/|/api/v1/timezones$")
 #: No id of ours was made earlier than this, or is made more than a day ahead of the clock.
 _FIRST_ID_MS = 1_704_067_200_000
@@ -84,7 +86,12 @@ def read(method: str, path: str) -> Asked | None:
 
     A path with ``..`` in it is none: what reads it there might read it otherwise than we do.
     """
-    if not _FAMILIES.match(path) or _OURS_ALONE.match(path) or ".." in path.split("/"):
+    if (
+        method not in _METHODS
+        or not _FAMILIES.match(path)
+        or _OURS_ALONE.match(path)
+        or ".." in path.split("/")
+    ):
         return None
     # A preflight is about what will be asked.
     wanted = {method, "*"} if method != "OPTIONS" else {"*", "GET", "POST"}

@@ -35,6 +35,7 @@ ROUNDS_TO_OPEN = 3
 MOST_OUTPUT_BYTES = 128 * 1024
 MOST_SECRETS = 3
 _LONGEST_URL = 2048
+_GLOBAL_V6 = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -127,6 +128,9 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        # All that was ever given out; the rest leads nowhere, or is translated by who knows whom.
+        if found not in _GLOBAL_V6:
+            return False
     return found.is_global and not found.is_multicast
 
 

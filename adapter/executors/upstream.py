@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from adapter.domain.errors import ConfigurationError, NotSentError, UnknownOutcomeError
+from adapter.domain.errors import ConfigurationError, InvalidArgumentError, NotSentError, UnknownOutcomeError
 from adapter.executors.http import Transport
 
 #: As ASGI servers hand them over: names in lower case.
@@ -139,15 +139,23 @@ class Upstream:
             body: None sends none. One that is yielded keeps the length it was declared with.
 
         Raises:
+            InvalidArgumentError: the target is no part of a URL.
             NotSentError: upstream cannot be reached; nothing has left.
             UnknownOutcomeError: there was no answer, or not in time.
         """
         client = self._client
         if client is None:
             raise NotSentError("Pass-through is not open.")
+        if body is None:
+            # The length of what is not sent: the other side would wait for it.
+            headers = [each for each in headers if each[0].lower() != b"content-length"]
+        try:
+            url = self._base.copy_with(raw_path=self._prefix + target)
+        except (UnicodeError, httpx.InvalidURL):
+            raise InvalidArgumentError("The address cannot be passed on: percent-encode it.") from None
         request = httpx.Request(
             method,
-            self._base.copy_with(raw_path=self._prefix + target),
+            url,
             headers=self._outgoing(headers),
             content=body,
             extensions={"timeout": _TIMEOUT.as_dict()},

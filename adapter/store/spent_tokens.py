@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
 from adapter.store.database import Connection, Schema, fetch
 
@@ -15,13 +15,15 @@ _KNOWN: LiteralString = "SELECT call FROM {s}.spent_tokens WHERE token = %(token
 _GIVE_BACK: LiteralString = "DELETE FROM {s}.spent_tokens WHERE token = %(token)s AND call = %(call)s"
 
 
-async def spend(conn: Connection, schema: Schema, token: bytes, call: str, expires_at: datetime) -> bool:
-    """Whether this call may use a token that is good for one call: the first may, and its own repeats."""
+async def spend(
+    conn: Connection, schema: Schema, token: bytes, call: str, expires_at: datetime
+) -> Literal["first", "repeat"] | None:
+    """Return how this call may use a token that is good for one call; None: another has used it."""
     parameters: dict[str, Any] = {"token": token, "call": call, "expires_at": expires_at}
     if await fetch(conn, schema, _SPEND, parameters):
-        return True
+        return "first"
     rows = await fetch(conn, schema, _KNOWN, parameters)
-    return bool(rows) and rows[0]["call"] == call
+    return "repeat" if rows and rows[0]["call"] == call else None
 
 
 async def give_back(conn: Connection, schema: Schema, token: bytes, call: str) -> None:

@@ -107,6 +107,10 @@ class Principal:
             raise ApiError(404, "Not found") if self.is_bound else forbidden()
 
 
+class MisplacedKeyError(ApiError):
+    """A key of ours that is not good here; nobody else is to be asked about it."""
+
+
 def forbidden() -> ApiError:
     """Return upstream's answer to a token without the scope."""
     return ApiError(403, "Unauthorized", code="unauthorized", param="access_token", type="authorization")
@@ -172,6 +176,14 @@ class Keyring:
             raise forbidden()
         return principal
 
+    async def is_still_good(self, request: Request, now: datetime) -> bool:
+        """Whether who sent this request, which was authenticated once, would still be known; it is not counted."""
+        try:
+            await self._caller(request, now)
+        except ApiError:
+            return False
+        return True
+
     async def _caller(self, request: Request, now: datetime) -> Principal:
         shown = request.headers.get("authorization")
         if shown is None and self._authenticate is not None:
@@ -201,8 +213,10 @@ class Keyring:
         if self._find is not None and _KEPT.fullmatch(credentials):
             known = await self._find(credentials)
         personal = credentials.startswith(beginning(PERSONAL))
-        if known is None or (personal and not _path(request).startswith(_PROJECTS)):
+        if known is None:
             raise ApiError(401, _BAD_KEY)
+        if personal and not _path(request).startswith(_PROJECTS):
+            raise MisplacedKeyError(401, _BAD_KEY)
         return Principal(
             id=str(known.id),
             key=self._signing(environment_of(known.prefix)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -21,6 +22,8 @@ _log = logging.getLogger("adapter.web")
 _QUIET = frozenset({"/livez", "/readyz"})
 _LONGEST_PATH = 300
 _EXTRA = "adapter.headers"
+#: Whoever has the URL of a wait token needs no other proof.
+_SECRET_PART = re.compile(r"(/waitpoints/tokens/[^/]+/callback/).+")
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
@@ -32,7 +35,7 @@ def headers_of(scope: Scope) -> dict[str, str]:
 class Outermost:
     """Wraps the application, and gives every answer the headers that all have.
 
-    The log carries method, path, status and time: no query (it may hold a signature), no headers, no
+    The log carries method, path without what is secret in it, status and time: no query (it may hold a signature), no headers, no
     bodies. A declared length above ``max_body_bytes`` is refused for every route; each route counts the
     bytes it reads against its own limit.
     """
@@ -86,7 +89,7 @@ class Outermost:
 
     @staticmethod
     def _log(scope: Scope, status: int, seconds: float) -> None:
-        path = quote(scope["path"], errors="replace")[:_LONGEST_PATH]
+        path = _SECRET_PART.sub(r"\1***", quote(scope["path"], errors="replace"))[:_LONGEST_PATH]
         # Who follows a run asks three times a minute, for hours.
         is_quiet = scope["path"] in _QUIET or (scope["path"].startswith("/realtime/") and 0 < status < 400)
         level = logging.DEBUG if is_quiet else logging.INFO

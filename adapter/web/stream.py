@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from adapter.core.watching.feed import Interest
 from adapter.domain.documents import job_document, job_run_document
-from adapter.domain.errors import DatabaseUnavailableError
+from adapter.domain.errors import DatabaseUnavailableError, StoreError
 from adapter.domain.identity import job_id_of, run_id_of
 from adapter.web.auth import TOKEN_LIFE, Keyring, Principal
 from adapter.web.errors import ApiError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 15.0
 #: How soon a browser comes back after its connection was cut, in milliseconds.
 _RETRY_MS = 2000
+_FROM_QUERY = "adapter.token_from_query"
 _HEARTBEAT = b": still here\n\n"
 _NOT_FOUND = b'id: not_found\ndata: {"error":"not_found"}\n\n'
 _SHAPES: dict[str, Callable[[Job], dict[str, Any]]] = {"job": job_document, "job_runs": job_run_document}
@@ -57,6 +58,7 @@ class StreamRoutes:
         A client that comes back with the ``Last-Event-ID`` of the end is answered 204, which is what makes an
         EventSource stay away. Of a job that is not there the one event is ``{"error": "not_found"}``.
         """
+        request = self._with_header(request)
         principal = await self._caller(request)
         shape = _SHAPES.get(request.query_params.get("shape", "job"))
         if shape is None:
@@ -75,30 +77,41 @@ class StreamRoutes:
             has_ended = not feed.open
             if (has_ended and last == feed.mark) or (not feed.ids and last == "not_found"):
                 return Response(status_code=204)
-        return _answer(self._events(job_id, last, shape, principal))
+        return _answer(self._events(job_id, last, shape, principal, request))
 
-    async def _caller(self, request: Request) -> Principal:
-        adapter, token = self._adapter, request.query_params.get("token")
-        now = adapter.clock.now()
+    @staticmethod
+    def _with_header(request: Request) -> Request:
+        """Return the request as if a token in its query had come in the header."""
+        token = request.query_params.get("token")
         if token is None or "authorization" in request.headers:
-            return await self._keyring.authenticate(request, now)
+            return request
         if token.count(".") != 2:
             raise ApiError(401, "In a query only a public token may stand, never a key.")
         shown = (b"authorization", f"Bearer {token}".encode("latin-1", "replace"))
-        scope = {**request.scope, "headers": [*request.scope["headers"], shown]}
-        principal = await self._keyring.authenticate(Request(scope), now)
-        if principal.ends_at is None or principal.ends_at - now.timestamp() > TOKEN_LIFE.total_seconds():
+        return Request({**request.scope, "headers": [*request.scope["headers"], shown], _FROM_QUERY: True})
+
+    async def _caller(self, request: Request) -> Principal:
+        now = self._adapter.clock.now()
+        principal = await self._keyring.authenticate(request, now)
+        if _FROM_QUERY in request.scope and (
+            principal.ends_at is None or principal.ends_at - now.timestamp() > TOKEN_LIFE.total_seconds()
+        ):
             raise ApiError(401, "A token in a query may live for an hour at most.")
         return principal
 
     async def _events(
-        self, job_id: UUID, last: str, shape: Callable[[Job], dict[str, Any]], principal: Principal
+        self,
+        job_id: UUID,
+        last: str,
+        shape: Callable[[Job], dict[str, Any]],
+        principal: Principal,
+        request: Request,
     ) -> AsyncGenerator[bytes]:
         hub = self._adapter.hub
         yield b"retry: %d\n\n" % _RETRY_MS
         mark = last
         async with hub.watch(Interest(job_id=job_id)) as feed:
-            while (left := self._left(principal)) > 0 and not hub.is_closing:
+            while (left := await self._left(principal, request)) > 0 and not hub.is_closing:
                 if feed.mark != mark:
                     try:
                         mark, jobs = await hub.read(feed, [job_id])
@@ -117,11 +130,16 @@ class StreamRoutes:
                 if not await _moved(hub.until_moved(feed, mark), min(left, HEARTBEAT_S)):
                     yield _HEARTBEAT
 
-    def _left(self, principal: Principal) -> float:
-        """Return how long the caller may go on, in seconds: a stream ends with the token that opened it."""
-        if principal.ends_at is None:
+    async def _left(self, principal: Principal, request: Request) -> float:
+        """Return how long the caller may go on, in seconds: a stream ends with the token, key or session that opened it."""
+        now = self._adapter.clock.now()
+        if principal.ends_at is not None:
+            return principal.ends_at - now.timestamp()
+        try:
+            return HEARTBEAT_S if await self._keyring.is_still_good(request, now) else 0.0
+        except StoreError:
+            # Nobody was told that it has ended.
             return HEARTBEAT_S
-        return principal.ends_at - self._adapter.clock.now().timestamp()
 
 
 async def _moved(moving: Awaitable[None], within: float) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import jwt
 
-from adapter.web.auth import AUDIENCE, environment_id, hmac_key
+from adapter.web.auth import AUDIENCE, MisplacedKeyError, environment_id, hmac_key
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ async def known_caller(keyring: Keyring, request: Request, now: datetime) -> Pri
     try:
         return await keyring.authenticate(request, now)
     except ApiError as error:
-        if error.status != 401:
+        if error.status != 401 or isinstance(error, MisplacedKeyError):
             raise
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adapter.domain.identity import job_id_of, public_id
+from adapter.domain.identity import job_id_of, public_id, run_id_of
 from adapter.web.auth import forbidden
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.wire import BATCH
@@ -32,8 +32,8 @@ def resources_of(job: Job | None) -> list[Resource]:
 
 
 def sees(principal: Principal, job: Job) -> bool:
-    """Whether a run beside the one that was asked for is shown: who acts for a user sees that user's alone."""
-    return not principal.is_bound or principal.can("read", *resources_of(job))
+    """Whether a run beside the one that was asked for is shown: what lets read a run says nothing of its relatives."""
+    return principal.can("read", ("runs", run_id_of(job.id)), *resources_of(job))
 
 
 async def readable(context: ApiContext, request: Request) -> tuple[Job, Principal]:

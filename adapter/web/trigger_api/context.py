@@ -64,7 +64,9 @@ class ApiContext:
         if principal.once is None:
             yield
             return
-        call = request.headers.get("x-trigger-request-idempotency-key") or str(uuid7())
+        # A call to another path is another call, whatever it says.
+        given = request.headers.get("x-trigger-request-idempotency-key") or str(uuid7())
+        call = f"{request.url.path} {given}"
         # Whoever signs may write any number.
         ends = datetime.fromtimestamp(min(principal.ends_at or 0, _LAST_SECOND), UTC)
         token = bytes.fromhex(principal.once)

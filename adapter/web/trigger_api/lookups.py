@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
 
@@ -27,6 +28,12 @@ class LookupRoutes:
 
     async def timezones(self, request: Request) -> Response:
         """Answer the zones' names, UTC first. Nobody has to say who they are."""
-        names = sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))
+        names = _names()
         without_utc = request.query_params.get("excludeUtc") == "true"
         return JSONResponse({"timezones": names if without_utc else ["UTC", *names]})
+
+
+@cache
+def _names() -> list[str]:
+    """Hundreds of files are opened to find them, and anybody may ask."""
+    return sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))

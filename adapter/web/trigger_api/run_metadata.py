@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adapter.domain.errors import JobNotFoundError
+from adapter.domain.identity import run_id_of
 from adapter.domain.metadata_operations import MetadataOperation
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.access import readable, writable
@@ -18,8 +19,11 @@ from adapter.web.trigger_api.options import validated
 from adapter.web.trigger_api.tasks import request_key
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from starlette.requests import Request
 
+    from adapter.web.auth import Principal
     from adapter.web.trigger_api.context import ApiContext
 
 _MOST_BODY_BYTES = 2 * 1024 * 1024
@@ -102,6 +106,12 @@ class MetadataRoutes:
         context = self._context
         job, principal = await writable(context, request, missing="Task Run not found")
         body = validated(MetadataBody, json_object(await context.read(request, _MOST_BODY_BYTES)))
+        for relative, operations in (
+            (job.parent_id, body.parent_operations),
+            (job.root_id, body.root_operations),
+        ):
+            if relative is not None and operations:
+                await self._may_write(principal, relative)
         own: Any = [each.meant() for each in body.operations or ()]
         if body.operations is None and body.metadata is not None:
             own = body.metadata
@@ -116,3 +126,9 @@ class MetadataRoutes:
         except JobNotFoundError:
             raise ApiError(404, "Task Run not found") from None
         return JSONResponse({"metadata": metadata})
+
+    async def _may_write(self, principal: Principal, job_id: UUID) -> None:
+        """Refuse who may change a run, and not the one above it."""
+        job = await self._context.job(job_id)
+        if job is not None:
+            principal.require("write", ("runs", run_id_of(job_id)), ("users", job.user_id))

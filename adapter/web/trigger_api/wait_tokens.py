@@ -135,7 +135,11 @@ class WaitTokenRoutes:
         token = await self._context.adapter.get_token(given)
         if token is None:
             raise ApiError(404, "Waitpoint not found")
-        return JSONResponse(self._item(request, token) | _outcome(token))
+        shown = self._item(request, token) | _outcome(token)
+        if not principal.can("write", (_RESOURCE, given)):
+            # Whoever has it may complete the token.
+            shown["url"] = ""
+        return JSONResponse(shown)
 
     async def complete(self, request: Request) -> Response:
         """Complete a token with ``data``; the first one counts, and the others are answered the same."""
