@@ -25,10 +25,7 @@ from adapter.domain.job import LOCAL, Job, NewJob, OnConflict, Terms, depth_of, 
 from adapter.domain.routing import Request
 from adapter.domain.task import RetryPolicy, TaskPolicy
 
-_LONGEST_KEY = 2048
 _KEPT = timedelta(days=7)
-_NOT_DEBOUNCED = ("tag", "due", "delay", "throttle", "debounce_max")
-_POSITIVE = ("max_duration", "idempotency_ttl", "debounce_max", "throttle")
 
 
 class ScheduleOptions(TypedDict, total=False):

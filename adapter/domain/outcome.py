@@ -36,9 +36,6 @@ class RunId:
     run_id: str
 
 
-Holder: TypeAlias = Lease | RunId
-
-
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """The handler returned ``result`` (any JSON value)."""

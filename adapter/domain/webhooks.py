@@ -31,8 +31,6 @@ _JITTER = 0.2
 _LONGEST_WAIT_S = 86_400.0
 #: After so many rounds in a row in which it took nothing, a receiver is left alone, longer each time.
 ROUNDS_TO_OPEN = 3
-#: A larger output is left out, and the receiver fetches it.
-MOST_OUTPUT_BYTES = 128 * 1024
 MOST_SECRETS = 3
 _LONGEST_URL = 2048
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")

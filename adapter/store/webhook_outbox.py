@@ -19,7 +19,8 @@ LEASE = timedelta(seconds=60)
 #: Deliveries of one subscription that are sent at once.
 MOST_AT_ONCE = 20
 
-#: A CTE behind ``given`` (see `adapter.store.finishing`): one row per job, subscription and event.
+#: A CTE behind ``given`` (see `adapter.store.finishing`): one row per job, subscription and event. An output of more
+#: than 128 KiB is left out: the receiver fetches it.
 TOLD: LiteralString = """, told_others AS (
   INSERT INTO {s}.webhook_deliveries (id, subscription_id, event, data)
   SELECT {s}.uuid7(), w.id, e.event, jsonb_build_object(

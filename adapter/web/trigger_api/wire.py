@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from adapter.store.insights import Wait
 
-RUN = "run_"
 BATCH = "batch_"
 BULK = "bulk_"
 SCHEDULE = SCHEDULE_PREFIX
