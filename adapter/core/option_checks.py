@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, cast, get_args
 from adapter.domain.errors import InvalidArgumentError, TooManyTagsError
 from adapter.domain.job import OnConflict
 from adapter.domain.json import problems
-from adapter.domain.task import LONGEST_TAG, MOST_TAGS
+from adapter.domain.task import LONGEST_KEY, LONGEST_TAG, MOST_TAGS
 
 if TYPE_CHECKING:
     from adapter.core.planning import ScheduleOptions
 
-_LONGEST_KEY = 2048
 _NOT_DEBOUNCED = ("tag", "due", "delay", "throttle", "debounce_max")
 _POSITIVE = ("max_duration", "idempotency_ttl", "debounce_max", "throttle")
 #: What is kept as text or JSON as it was said.
@@ -71,8 +70,8 @@ def check(options: ScheduleOptions) -> None:
             raise InvalidArgumentError(msg)
     for name in ("idempotency_key", "request_key"):
         key: str | None = options.get(name)
-        if key is not None and not 0 < len(key) <= _LONGEST_KEY:
-            msg = f"{name} must have 1 to {_LONGEST_KEY} characters."
+        if key is not None and not 0 < len(key) <= LONGEST_KEY:
+            msg = f"{name} must have 1 to {LONGEST_KEY} characters."
             raise InvalidArgumentError(msg)
     _check_texts(options)
 

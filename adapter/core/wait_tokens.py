@@ -12,16 +12,8 @@ from uuid_utils.compat import uuid7
 
 from adapter.domain.errors import InvalidArgumentError, TokenNotFoundError
 from adapter.domain.identity import public_id
-from adapter.domain.wait_token import (
-    LONGEST_KEY,
-    LONGEST_TAG,
-    MOST_TAGS,
-    WAITPOINT,
-    TokenFilter,
-    TokenPage,
-    WaitToken,
-    token_id_of,
-)
+from adapter.domain.task import LONGEST_KEY, LONGEST_TAG, MOST_TAGS
+from adapter.domain.wait_token import WAITPOINT, TokenFilter, TokenPage, WaitToken, token_id_of
 from adapter.store import wait_tokens
 from adapter.store.database import Database
 from adapter.store.wakeup import FINISHED, Notifier

@@ -24,6 +24,8 @@ Isolation: TypeAlias = Literal["process"]
 MOST_ATTEMPTS = 250
 #: Its bounds of tags.
 MOST_TAGS, LONGEST_TAG = 10, 128
+#: Its bound of idempotency keys.
+LONGEST_KEY = 2048
 _UNIT = re.compile(r"tag|user_id|(data|context)(\.[^.]+)+")
 
 

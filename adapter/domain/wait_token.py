@@ -13,9 +13,6 @@ from adapter.domain.identity import own_id
 
 #: What ids of tokens begin with where we speak Trigger.dev's language.
 WAITPOINT = "waitpoint_"
-MOST_TAGS = 10
-LONGEST_TAG = 128
-LONGEST_KEY = 2048
 
 
 class TokenStatus(StrEnum):

@@ -13,13 +13,14 @@ from adapter.domain.batch import MOST_ITEMS as MOST_STREAMED
 from adapter.domain.batch import Added, Batch
 from adapter.domain.errors import BatchNotFoundError, InvalidArgumentError
 from adapter.domain.identity import own_id, public_id, run_id_of
+from adapter.domain.task import LONGEST_KEY
 from adapter.domain.wire import moment
 from adapter.web.auth import TOKEN_LIFE, forbidden, make_public_token
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.batch_items import BatchBody, ItemReader, tasks_of
 from adapter.web.trigger_api.context import json_object
 from adapter.web.trigger_api.lines import lines
-from adapter.web.trigger_api.options import LONGEST_KEY, KeyOptions, Wire, key_life, validated
+from adapter.web.trigger_api.options import KeyOptions, Wire, key_life, validated
 from adapter.web.trigger_api.results import run_result
 from adapter.web.trigger_api.tasks import parent_of, request_key, task_id
 from adapter.web.trigger_api.wire import BATCH

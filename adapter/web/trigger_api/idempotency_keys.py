@@ -9,10 +9,11 @@ from pydantic.alias_generators import to_camel
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from adapter.domain.task import LONGEST_KEY
 from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.context import json_object
-from adapter.web.trigger_api.options import LONGEST_KEY, validated
+from adapter.web.trigger_api.options import validated
 from adapter.web.trigger_api.tasks import request_key, task_id
 
 if TYPE_CHECKING:

@@ -18,14 +18,11 @@ from pydantic.alias_generators import to_camel
 from adapter.domain.debounce import Debounce
 from adapter.domain.durations import format_duration, parse_duration
 from adapter.domain.errors import InvalidArgumentError
-from adapter.domain.task import MOST_ATTEMPTS
+from adapter.domain.metadata_operations import MOST_BYTES as MOST_METADATA_BYTES
+from adapter.domain.task import LONGEST_KEY, LONGEST_TAG, MOST_ATTEMPTS, MOST_TAGS
 from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError
 
-MOST_TAGS = 10
-MOST_METADATA_BYTES = 256 * 1024
-LONGEST_KEY = 2048
-_LONGEST_TAG = 128
 _LONGEST_NAME = 512
 _LONGEST_DEPLOYMENT = 128
 _MOST_CONCURRENCIES = 2
@@ -49,7 +46,7 @@ def _storable(text: str) -> str:
 
 _Text = Annotated[str, AfterValidator(_storable)]
 _NameText = Annotated[str, Field(max_length=_LONGEST_NAME), AfterValidator(_storable)]
-Tag = Annotated[str, Field(max_length=_LONGEST_TAG), AfterValidator(_storable)]
+Tag = Annotated[str, Field(max_length=LONGEST_TAG), AfterValidator(_storable)]
 _Concurrency = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,122}$")]
 
 

@@ -10,11 +10,12 @@ from starlette.routing import Route
 
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.domain.identity import job_id_of, run_id_of
+from adapter.domain.task import LONGEST_KEY
 from adapter.web.auth import TOKEN_LIFE, make_public_token
 from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.context import json_object
-from adapter.web.trigger_api.options import LONGEST_KEY, TriggerBody, validated
+from adapter.web.trigger_api.options import TriggerBody, validated
 from adapter.web.trigger_api.payloads import payload_value
 
 if TYPE_CHECKING:

@@ -15,13 +15,8 @@ from adapter.domain.durations import parse_duration
 from adapter.domain.errors import InvalidArgumentError, TokenNotFoundError
 from adapter.domain.identity import public_id
 from adapter.domain.packets import JSON
-from adapter.domain.wait_token import (
-    LONGEST_KEY,
-    WAITPOINT,
-    TokenFilter,
-    TokenStatus,
-    WaitToken,
-)
+from adapter.domain.task import LONGEST_KEY
+from adapter.domain.wait_token import WAITPOINT, TokenFilter, TokenStatus, WaitToken
 from adapter.domain.wire import moment
 from adapter.web.auth import make_public_token
 from adapter.web.bodies import BadJsonError, load_json
