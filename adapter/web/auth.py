@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from adapter.web.rates import RateLimit
 
+#: How changes made over HTTP are told from others in an audit.
+SOURCE = "http"
 ISSUER = "https://id.trigger.dev"
 AUDIENCE = "https://api.trigger.dev"
 #: What the SDK gives a run's token.

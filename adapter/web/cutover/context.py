@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adapter.web.asking import Asking, Body
+from adapter.web.auth import SOURCE
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
 #: Where these routes are.
 PREFIX = "/api/admin/cutover"
-#: How changes made here are told from others in the audit.
-SOURCE = "http"
 _RESOURCE = ("cutover", None)
 
 

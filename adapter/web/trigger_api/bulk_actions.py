@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator, model_validator
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -18,7 +17,7 @@ from adapter.store.insights import JobFilter
 from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.context import json_object
-from adapter.web.trigger_api.options import validated
+from adapter.web.trigger_api.options import Wire, validated
 from adapter.web.trigger_api.queries import Asked, page_cursor, page_size, run_filter
 from adapter.web.trigger_api.tasks import request_key
 from adapter.web.trigger_api.wire import BULK
@@ -34,11 +33,7 @@ _MOST_BODY_BYTES = 1024 * 1024
 _NOTHING = JobFilter(bulk_action_id=UUID(int=0))
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", strict=True, allow_inf_nan=False)
-
-
-class _Queue(_Body):
+class _Queue(Wire):
     type: Literal["task", "custom"]
     name: str
 
@@ -47,7 +42,7 @@ class _Queue(_Body):
         return f"task/{self.name}" if self.type == "task" else self.name
 
 
-class BulkFilter(_Body):
+class BulkFilter(Wire):
     """Which runs, as the list has it."""
 
     status: str | list[str] | None = None
@@ -95,7 +90,7 @@ class BulkFilter(_Body):
         )
 
 
-class BulkBody(_Body):
+class BulkBody(Wire):
     """What is to be done, and to which runs: by a filter, or named."""
 
     action: Literal["cancel", "replay"]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Upstream's limit for a trigger.
 MOST_BODY_BYTES = 3 * 1024 * 1024
+#: For bodies that hold a few names and numbers.
+SMALL_BODY_BYTES = 64 * 1024
 _LAST_SECOND = 2**33
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adapter.domain.task import LONGEST_KEY
 from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError
-from adapter.web.trigger_api.context import json_object
-from adapter.web.trigger_api.options import validated
+from adapter.web.trigger_api.context import SMALL_BODY_BYTES, json_object
+from adapter.web.trigger_api.options import Wire, validated
 from adapter.web.trigger_api.tasks import request_key, task_id
 
 if TYPE_CHECKING:
@@ -21,13 +20,9 @@ if TYPE_CHECKING:
 
     from adapter.web.trigger_api.context import ApiContext
 
-_SMALL_BODY_BYTES = 64 * 1024
 
-
-class ResetBody(BaseModel):
+class ResetBody(Wire):
     """Whose key it is."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", strict=True)
 
     task_identifier: str = Field(min_length=1)
 
@@ -47,7 +42,7 @@ class IdempotencyKeyRoutes:
         """Free the key, so that the next trigger under it makes a new run."""
         context = self._context
         principal = await context.caller(request)
-        body = validated(ResetBody, json_object(await context.read(request, _SMALL_BODY_BYTES)))
+        body = validated(ResetBody, json_object(await context.read(request, SMALL_BODY_BYTES)))
         principal.require("write", ("runs", None))
         key: str = request.path_params["key"]
         if not 0 < len(key) <= LONGEST_KEY or not is_text(key):

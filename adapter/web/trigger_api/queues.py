@@ -11,11 +11,12 @@ from starlette.routing import Route
 from adapter.domain.errors import QueueNotFoundError, UnknownTaskError
 from adapter.domain.identity import queue_id_of
 from adapter.domain.wire import moment
+from adapter.web.auth import SOURCE
 from adapter.web.errors import ApiError
-from adapter.web.trigger_api.context import json_object
-from adapter.web.trigger_api.options import validated
+from adapter.web.trigger_api.authorship import said_by
+from adapter.web.trigger_api.context import SMALL_BODY_BYTES, json_object
+from adapter.web.trigger_api.options import Wire, validated
 from adapter.web.trigger_api.pages import numbered_page, offset_page
-from adapter.web.trigger_api.resources import MOST_BODY_BYTES, SOURCE, ResourceBody, said_by
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
     from adapter.web.trigger_api.context import ApiContext
 
 _Kind: TypeAlias = Literal["id", "task", "custom"]
-_Body = TypeVar("_Body", bound=ResourceBody)
+_Body = TypeVar("_Body", bound=Wire)
 _KINDS: dict[str, _Kind] = {"id": "id", "task": "task", "custom": "custom"}
 _USUAL_PAGE = 25
 #: The SDK's own bound.
 _MOST = 100_000
 
 
-class QueueBody(ResourceBody):
+class QueueBody(Wire):
     """Which of its names a path says."""
 
     type: _Kind = "id"
@@ -119,7 +120,7 @@ class QueueRoutes:
 
     async def body(self, request: Request, model: type[_Body]) -> _Body:
         """Return the body; 400 where it does not fit."""
-        return validated(model, json_object(await self._context.read(request, MOST_BODY_BYTES)))
+        return validated(model, json_object(await self._context.read(request, SMALL_BODY_BYTES)))
 
     async def _found(self, request: Request, kind: _Kind, *, to_change: bool) -> QueueInfo:
         # The SDK writes a slash as %2F before it encodes the name.

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
-from adapter.web.trigger_api.options import Tag
+from adapter.web.trigger_api.options import Tag, Wire
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-
-class Delay(_Body):
+class Delay(Wire):
     """When a run is to be due: a duration, or a date."""
 
     delay: str
 
 
-class NewTags(_Body):
+class NewTags(Wire):
     """Tags to be added."""
 
     tags: Tag | list[Tag]

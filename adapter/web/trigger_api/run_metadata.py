@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -15,7 +14,7 @@ from adapter.domain.metadata_operations import MetadataOperation
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.access import readable, writable
 from adapter.web.trigger_api.context import json_object
-from adapter.web.trigger_api.options import validated
+from adapter.web.trigger_api.options import Wire, validated
 from adapter.web.trigger_api.tasks import request_key
 
 if TYPE_CHECKING:
@@ -30,9 +29,7 @@ _MOST_BODY_BYTES = 2 * 1024 * 1024
 _MOST_OPERATIONS = 20_000
 
 
-class _Operation(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
-
+class _Operation(Wire):
     def meant(self) -> MetadataOperation:
         """Return what it does."""
         return MetadataOperation(**self.model_dump())
@@ -73,15 +70,13 @@ _Operations = Annotated[
 ]
 
 
-class MetadataBody(BaseModel):
+class MetadataBody(Wire):
     """Everything, or what is to be changed: here, at the parent, at the root."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", strict=True, allow_inf_nan=False)
 
     metadata: dict[str, Any] | None = None
     operations: _Operations | None = None
-    parent_operations: _Operations = []
-    root_operations: _Operations = []
+    parent_operations: _Operations = Field(default=[])
+    root_operations: _Operations = Field(default=[])
 
 
 class MetadataRoutes:

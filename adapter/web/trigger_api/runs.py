@@ -14,7 +14,7 @@ from adapter.domain.identity import run_id_of
 from adapter.web.auth import environment_id
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.access import readable, require_list, writable
-from adapter.web.trigger_api.context import json_object
+from adapter.web.trigger_api.context import SMALL_BODY_BYTES, json_object
 from adapter.web.trigger_api.options import ReplayBody, due_of, validated
 from adapter.web.trigger_api.payloads import payload_value
 from adapter.web.trigger_api.queries import run_query
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from adapter.web.trigger_api.context import ApiContext
 
-_SMALL_BODY_BYTES = 64 * 1024
 #: What upstream calls the environment of a key, by the key's second part.
 _ENVIRONMENTS = {"dev": "dev", "stg": "staging", "prod": "prod", "preview": "preview"}
 
@@ -127,7 +126,7 @@ class RunRoutes:
         """Let a delayed run be due at another time; answer all of it."""
         context = self._context
         job, principal = await writable(context, request, missing="Run not found")
-        body = validated(Delay, json_object(await context.read(request, _SMALL_BODY_BYTES)))
+        body = validated(Delay, json_object(await context.read(request, SMALL_BODY_BYTES)))
         try:
             due = due_of(body.delay, context.adapter.clock.now())
         except ApiError:
@@ -146,7 +145,7 @@ class RunRoutes:
         """Add tags to those the run has."""
         context = self._context
         job, _ = await writable(context, request, missing="Run not found")
-        body = validated(NewTags, json_object(await context.read(request, _SMALL_BODY_BYTES)))
+        body = validated(NewTags, json_object(await context.read(request, SMALL_BODY_BYTES)))
         try:
             added = await context.adapter.add_tags(job.id, body.named)
         except JobNotFoundError:

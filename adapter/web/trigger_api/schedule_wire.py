@@ -13,7 +13,7 @@ from adapter.domain.wire import moment
 from adapter.store.schedules import DECLARED
 from adapter.web.auth import environment_id
 from adapter.web.errors import ApiError
-from adapter.web.trigger_api.resources import ResourceBody
+from adapter.web.trigger_api.options import Wire
 from adapter.web.trigger_api.wire import SCHEDULE, public_id
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _ESCAPE = "key:"
 _KINDS = {"dev": "DEVELOPMENT", "stg": "STAGING", "prod": "PRODUCTION", "preview": "PREVIEW"}
 
 
-class ScheduleBody(ResourceBody):
+class ScheduleBody(Wire):
     """What a change says: all of it, since what is left out is cleared."""
 
     task: str = Field(max_length=_LONGEST)

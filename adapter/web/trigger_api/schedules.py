@@ -17,9 +17,9 @@ from adapter.domain.errors import (
 )
 from adapter.domain.identity import own_id
 from adapter.web.errors import ApiError
-from adapter.web.trigger_api.context import json_object
+from adapter.web.trigger_api.authorship import said_by
+from adapter.web.trigger_api.context import SMALL_BODY_BYTES, json_object
 from adapter.web.trigger_api.pages import numbered_page, offset_page
-from adapter.web.trigger_api.resources import MOST_BODY_BYTES, said_by
 from adapter.web.trigger_api.schedule_wire import (
     NewScheduleBody,
     ScheduleBody,
@@ -142,7 +142,7 @@ class ScheduleRoutes:
         return self._answer(turned, principal)
 
     async def _body(self, request: Request) -> object:
-        return json_object(await self._context.read(request, MOST_BODY_BYTES))
+        return json_object(await self._context.read(request, SMALL_BODY_BYTES))
 
     async def _found(self, request: Request) -> Schedule:
         schedule_id: UUID | None = own_id(SCHEDULE, request.path_params["schedule"])

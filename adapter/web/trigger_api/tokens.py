@@ -6,16 +6,15 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uuid_utils.compat import uuid7
 
 from adapter.web.auth import environment_id, make_public_token
 from adapter.web.errors import ApiError
-from adapter.web.trigger_api.context import json_object
-from adapter.web.trigger_api.options import validated
+from adapter.web.trigger_api.context import SMALL_BODY_BYTES, json_object
+from adapter.web.trigger_api.options import Wire, validated
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 _USUAL_LIFE = timedelta(minutes=15)
 _LONGEST_LIFE = timedelta(days=30)
 _MOST_SCOPES = 500
-_SMALL_BODY_BYTES = 64 * 1024
 #: How the library that signs inside the SDK lets a time be written.
 _SPAN = re.compile(
     r"\+? ?(\d{1,9}(?:\.\d{1,9})?) ?"
@@ -37,17 +35,13 @@ _SECONDS = (1, 60, 3600, 86_400, 604_800, 31_557_600)
 _Text = Annotated[str, Field(max_length=512)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", strict=True, allow_inf_nan=False)
-
-
-class RealtimeClaims(_Model):
+class RealtimeClaims(Wire):
     """What realtime leaves out of the rows it sends to a token's holder."""
 
     skip_columns: list[_Text] | None = None
 
 
-class TokenBody(_Model):
+class TokenBody(Wire):
     """``expirationTime``: unix seconds, a time such as ``2026-11-27T10:00:00Z``, or a span such as ``15m``."""
 
     scopes: list[_Text] = Field(max_length=_MOST_SCOPES)
@@ -78,7 +72,7 @@ class TokenRoutes:
     async def create(self, request: Request) -> Response:
         """Answer ``{"token"}``, good for 15 minutes unless the body says else, for 30 days at most."""
         principal = await self._context.root(request)
-        body = validated(TokenBody, json_object(await self._context.read(request, _SMALL_BODY_BYTES)))
+        body = validated(TokenBody, json_object(await self._context.read(request, SMALL_BODY_BYTES)))
         now = self._context.adapter.clock.now()
         life = _life(body.expiration_time, now)
         # Made anew each time: two single-use tokens of one second are two tokens.

@@ -10,8 +10,7 @@ from starlette.routing import Route
 from adapter.domain.errors import InvalidArgumentError
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.context import json_object
-from adapter.web.trigger_api.options import validated
-from adapter.web.trigger_api.resources import ResourceBody
+from adapter.web.trigger_api.options import Wire, validated
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,7 +33,7 @@ _MOST_BODY_BYTES = 1024 * 1024
 _REDACTED = "<redacted>"
 
 
-class VariableBody(ResourceBody):
+class VariableBody(Wire):
     """A variable to be set."""
 
     name: str
@@ -42,13 +41,13 @@ class VariableBody(ResourceBody):
     is_secret: bool = False
 
 
-class ValueBody(ResourceBody):
+class ValueBody(Wire):
     """Another value."""
 
     value: str
 
 
-class ImportBody(ResourceBody):
+class ImportBody(Wire):
     """Many at once."""
 
     variables: dict[str, str]

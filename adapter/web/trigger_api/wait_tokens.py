@@ -22,7 +22,7 @@ from adapter.web.auth import make_public_token
 from adapter.web.bodies import BadJsonError, load_json
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.context import json_object
-from adapter.web.trigger_api.options import validated
+from adapter.web.trigger_api.options import Wire, validated
 from adapter.web.trigger_api.queries import (
     Asked,
     bad_query,
@@ -31,7 +31,6 @@ from adapter.web.trigger_api.queries import (
     page_cursor,
     page_size,
 )
-from adapter.web.trigger_api.resources import ResourceBody
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -45,7 +44,7 @@ _RESOURCE = "waitpoints"
 _LONGEST = timedelta(days=36_525)
 
 
-class NewTokenBody(ResourceBody):
+class NewTokenBody(Wire):
     """What a creation says. ``timeout``: ``30s`` … ``4w``, or a date."""
 
     timeout: str | None = None
