@@ -93,6 +93,11 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
+def bad_query(why: str) -> ApiError:
+    """Return upstream's answer to a query that cannot be read."""
+    return ApiError(400, "Query Error", details=[{"message": why}])
+
+
 def status_of(error: errors.AdapterError) -> int:
     """Return the HTTP status for an error of ours."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)

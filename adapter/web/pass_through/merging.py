@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 
 from adapter.domain.identity import is_own_tag
-from adapter.web.errors import ApiError
+from adapter.web.errors import bad_query
 
 #: Asks one side with this query; returns its 200 as an object, or raises.
 Side: TypeAlias = Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
@@ -137,7 +137,7 @@ def _number(query: Mapping[str, str], name: str, default: int, *, most: int = _M
     if not given:
         return default
     if not (given.isascii() and given.isdecimal() and len(given) <= 7 and 1 <= int(given) <= most):
-        raise ApiError(400, "Query Error", details=[{"message": f"{name} must be from 1 to {most}"}])
+        raise bad_query(f"{name} must be from 1 to {most}")
     return int(given)
 
 
@@ -178,7 +178,7 @@ def _dump(places: _Places, back: list[_Places]) -> str:
 
 
 def _load(cursor: str) -> tuple[_Places, list[_Places]]:
-    bad = ApiError(400, "Query Error", details=[{"message": "the cursor is none of this list's"}])
+    bad = bad_query("the cursor is none of this list's")
     if not cursor.startswith("m") or len(cursor) > _LONGEST_CURSOR:
         raise bad
     text = cursor[1:]

@@ -8,8 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adapter.web.errors import ApiError
-from adapter.web.trigger_api.pages import numbered_page, offset_page
-from adapter.web.trigger_api.queries import page_size
+from adapter.web.trigger_api.pages import cursor_page, numbered_page, offset_page, page_size
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -39,7 +38,7 @@ class AbsentRoutes:
         """Answer that there are none: workers run the code they were started with."""
         await self._context.root(request)
         page_size(request.query_params)
-        return JSONResponse({"data": [], "pagination": {}})
+        return JSONResponse(cursor_page([], following=None, previous=None))
 
     async def no_deployment(self, request: Request) -> Response:
         """Answer that there is none, neither the ``current`` nor the ``latest`` nor one of an id."""

@@ -18,7 +18,8 @@ from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.context import json_object
 from adapter.web.trigger_api.options import Wire, validated
-from adapter.web.trigger_api.queries import Asked, page_cursor, page_size, run_filter
+from adapter.web.trigger_api.pages import cursor_page, page_sides, page_size
+from adapter.web.trigger_api.queries import Asked, run_filter
 from adapter.web.trigger_api.tasks import request_key
 from adapter.web.trigger_api.wire import BULK
 
@@ -161,16 +162,10 @@ class BulkActionRoutes:
         """Answer one page, the newest first."""
         await self._context.root(request)
         params = request.query_params
-        before = page_cursor(params, "page[before]")
-        after = None if before else page_cursor(params, "page[after]")
+        after, before = page_sides(params)
         page = await self._context.adapter.bulk_actions(page_size(params), after=after, before=before)
-        cursors = {"next": page.next, "previous": page.previous}
-        return JSONResponse(
-            {
-                "data": [shown(each) for each in page.actions],
-                "pagination": {name: cursor for name, cursor in cursors.items() if cursor},
-            }
-        )
+        data = [shown(each) for each in page.actions]
+        return JSONResponse(cursor_page(data, following=page.next, previous=page.previous))
 
     async def retrieve(self, request: Request) -> Response:
         """Answer how it stands."""

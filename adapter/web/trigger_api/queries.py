@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, get_args
 from adapter.domain.durations import parse_duration
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.identity import own_id
-from adapter.store.cursors import place_of
 from adapter.store.insights import JobFilter
 from adapter.web.bodies import is_text
-from adapter.web.errors import ApiError
+from adapter.web.errors import bad_query
 from adapter.web.trigger_api.options import Machine
+from adapter.web.trigger_api.pages import page_sides, page_size
 from adapter.web.trigger_api.wire import BATCH, BULK, SCHEDULE, STATUSES
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: What is shown when neither a period nor a bound is given, as upstream does.
 DEFAULT_PERIOD = timedelta(days=7)
-_DEFAULT_SIZE = 25
-_MOST = 100
 _LONGEST_PERIOD = timedelta(days=36_525)
 #: A larger number is milliseconds since 1970; a smaller one can only be a mistake in seconds.
 _LARGEST_MS = 253_402_300_799_999
@@ -91,9 +89,7 @@ def run_query(params: Mapping[str, str], now: datetime, own_queue: Callable[[str
         end=params.get("filter[createdAt][to]") or None,
         period=params.get("filter[createdAt][period]") or None,
     )
-    size, before = page_size(params), page_cursor(params, "page[before]")
-    # The SDK sends both when it goes back after it went on: going back is what it wants.
-    after = None if before else page_cursor(params, "page[after]")
+    size, (after, before) = page_size(params), page_sides(params)
     wanted = run_filter(asked, now, own_queue)
     if wanted is not None:
         wanted = replace(wanted, limit=size, after=after, before=before)
@@ -139,40 +135,6 @@ def run_filter(asked: Asked, now: datetime, own_queue: Callable[[str], str]) -> 
         schedule_id=schedule,
         batch_id=batch,
     )
-
-
-def page_size(params: Mapping[str, str]) -> int:
-    """Return how many runs a page has.
-
-    Raises:
-        ApiError: 400 "Query Error".
-    """
-    given = params.get("page[size]")
-    if not given:
-        return _DEFAULT_SIZE
-    if not (given.isascii() and given.isdecimal() and len(given) <= 3 and 1 <= int(given) <= _MOST):
-        raise bad_query(f"page[size] must be from 1 to {_MOST}")
-    return int(given)
-
-
-def page_cursor(params: Mapping[str, str], name: str) -> str | None:
-    """Return a cursor of ours.
-
-    Raises:
-        ApiError: 400 "Query Error".
-    """
-    given = params.get(name) or None
-    if given is not None:
-        try:
-            place_of(given)
-        except InvalidArgumentError as error:
-            raise bad_query(f"{name}: {error}") from None
-    return given
-
-
-def bad_query(why: str) -> ApiError:
-    """Return upstream's answer to a query that cannot be read."""
-    return ApiError(400, "Query Error", details=[{"message": why}])
 
 
 def listed(params: Mapping[str, str], name: str) -> tuple[str, ...]:

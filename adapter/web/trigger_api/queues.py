@@ -12,7 +12,7 @@ from adapter.domain.errors import QueueNotFoundError, UnknownTaskError
 from adapter.domain.identity import queue_id_of
 from adapter.domain.wire import moment
 from adapter.web.auth import SOURCE
-from adapter.web.errors import ApiError
+from adapter.web.errors import ApiError, bad_query
 from adapter.web.trigger_api.authorship import said_by
 from adapter.web.trigger_api.context import SMALL_BODY_BYTES, json_object
 from adapter.web.trigger_api.options import Wire, validated
@@ -82,7 +82,7 @@ class QueueRoutes:
         kind = request.query_params.get("type", "id")
         known = _KINDS.get(kind)
         if known is None:
-            raise ApiError(400, "Query Error", details=[{"message": f"type is one of {', '.join(_KINDS)}"}])
+            raise bad_query(f"type is one of {', '.join(_KINDS)}")
         return JSONResponse(shown(await self._found(request, known, to_change=False)))
 
     async def pause(self, request: Request) -> Response:

@@ -19,7 +19,7 @@ from adapter.core.watching.feed import Feed, Interest
 from adapter.domain.durations import parse_duration
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.identity import job_id_of, own_id
-from adapter.web.errors import ApiError
+from adapter.web.errors import ApiError, bad_query
 from adapter.web.trigger_api.access import resources_of
 from adapter.web.trigger_api.shapes import (
     FROM_THE_START,
@@ -90,9 +90,7 @@ class RealtimeRoutes:
         tags = frozenset(tag for tag in params.get("tags", "").split(",") if tag)
         ask = read_ask(params, principal.skip_columns)
         if not tags or len(tags) > _MOST_TAGS or any("\x00" in tag for tag in tags):
-            raise ApiError(
-                400, "Query Error", details=[{"message": f"tags: 1 to {_MOST_TAGS} of them are needed"}]
-            )
+            raise bad_query(f"tags: 1 to {_MOST_TAGS} of them are needed")
         # Every run it shows carries each of them, so one that may be read is enough.
         principal.require("read", ("runs", None), *(("tags", tag) for tag in tags))
         window = _window(params.get("createdAt"))
@@ -157,4 +155,4 @@ def _window(given: str | None) -> timedelta:
     try:
         return min(parse_duration(given), _LONGEST_WINDOW)
     except InvalidArgumentError as error:
-        raise ApiError(400, "Query Error", details=[{"message": f"createdAt: {error}"}]) from None
+        raise bad_query(f"createdAt: {error}") from None

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from adapter.domain.identity import run_id_of
 from adapter.domain.job import TERMINAL, JobStatus
 from adapter.domain.wire import error_fields, moment, status_word
-from adapter.web.errors import ApiError
+from adapter.web.errors import ApiError, bad_query
 from adapter.web.trigger_api.access import readable, sees
 
 if TYPE_CHECKING:
@@ -269,5 +269,5 @@ def _number(params: Mapping[str, str], name: str, least: int) -> int:
     given = params.get(name, "")
     good = given.isascii() and given.isdecimal() and len(given) <= 9 and int(given) >= least
     if not good or (name == "page[size]" and int(given) > _MOST_SPANS):
-        raise ApiError(400, "Query Error", details=[{"message": f"{name} is not a number that it can be"}])
+        raise bad_query(f"{name} is not a number that it can be")
     return int(given)

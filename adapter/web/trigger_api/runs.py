@@ -16,6 +16,7 @@ from adapter.web.errors import ApiError
 from adapter.web.trigger_api.access import readable, require_list, writable
 from adapter.web.trigger_api.context import SMALL_BODY_BYTES, json_object
 from adapter.web.trigger_api.options import ReplayBody, due_of, validated
+from adapter.web.trigger_api.pages import cursor_page
 from adapter.web.trigger_api.payloads import payload_value
 from adapter.web.trigger_api.queries import run_query
 from adapter.web.trigger_api.results import run_result
@@ -60,7 +61,7 @@ class RunRoutes:
         return JSONResponse(await run_view(self._context, request, principal, job))
 
     async def list_runs(self, request: Request) -> Response:
-        """Answer one page, newest first; absent cursors are left out, since a present one is followed.
+        """Answer one page, newest first.
 
         A project's list may name environments: this is one of them, and has nothing of the others.
         """
@@ -71,16 +72,11 @@ class RunRoutes:
         environment = _environment(principal.key)
         named = [name for name in request.query_params.get("filter[env]", "").split(",") if name]
         if query.wanted is None or (named and environment["name"] not in named):
-            return JSONResponse({"data": [], "pagination": {}})
+            return JSONResponse(cursor_page([], following=None, previous=None))
         owner = principal.user_id if principal.is_bound else None
         page = await context.adapter.list_jobs(replace(query.wanted, user_id=owner))
-        cursors = {"next": page.next, "previous": page.previous}
-        return JSONResponse(
-            {
-                "data": [run_item(job, environment) for job in page.jobs],
-                "pagination": {name: cursor for name, cursor in cursors.items() if cursor},
-            }
-        )
+        data = [run_item(job, environment) for job in page.jobs]
+        return JSONResponse(cursor_page(data, following=page.next, previous=page.previous))
 
     async def result(self, request: Request) -> Response:
         """Answer how the run has ended; 404 as long as it has not."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adapter.domain.identity import run_id_of
 from adapter.domain.job import Job, JobStatus
 from adapter.domain.wire import moment
-from adapter.web.errors import ApiError
+from adapter.web.errors import bad_query
 from adapter.web.trigger_api.results import run_error
 from adapter.web.trigger_api.wire import run_summary
 
@@ -62,7 +62,7 @@ def read_ask(params: Mapping[str, str], hidden: Iterable[str] = ()) -> Ask:
     """
     offset = params.get("offset", FROM_THE_START)
     if not _OFFSET.fullmatch(offset):
-        raise ApiError(400, "Query Error", details=[{"message": "offset is neither -1 nor one of ours"}])
+        raise bad_query("offset is neither -1 nor one of ours")
     skipped = {name for name in params.get("skipColumns", "").split(",") if name}
     return Ask(
         offset=offset,

@@ -20,17 +20,11 @@ from adapter.domain.wait_token import WAITPOINT, TokenFilter, TokenStatus, WaitT
 from adapter.domain.wire import moment
 from adapter.web.auth import make_public_token
 from adapter.web.bodies import BadJsonError, load_json
-from adapter.web.errors import ApiError
+from adapter.web.errors import ApiError, bad_query
 from adapter.web.trigger_api.context import json_object
 from adapter.web.trigger_api.options import Wire, validated
-from adapter.web.trigger_api.queries import (
-    Asked,
-    bad_query,
-    created_window,
-    listed,
-    page_cursor,
-    page_size,
-)
+from adapter.web.trigger_api.pages import cursor_page, page_sides, page_size
+from adapter.web.trigger_api.queries import Asked, created_window, listed
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -99,7 +93,7 @@ class WaitTokenRoutes:
         """Answer one page, the newest first."""
         await self._context.root(request)
         params = request.query_params
-        before = page_cursor(params, "page[before]")
+        after, before = page_sides(params)
         begin, end = self._window(request)
         page = await self._context.adapter.list_tokens(
             TokenFilter(
@@ -109,17 +103,12 @@ class WaitTokenRoutes:
                 created_from=begin,
                 created_to=end,
                 limit=page_size(params),
-                after=None if before else page_cursor(params, "page[after]"),
+                after=after,
                 before=before,
             )
         )
-        cursors = {"next": page.next, "previous": page.previous}
-        return JSONResponse(
-            {
-                "data": [self._item(request, token) for token in page.tokens],
-                "pagination": {name: cursor for name, cursor in cursors.items() if cursor},
-            }
-        )
+        data = [self._item(request, token) for token in page.tokens]
+        return JSONResponse(cursor_page(data, following=page.next, previous=page.previous))
 
     async def retrieve(self, request: Request) -> Response:
         """Answer a token; of one that nobody has is 404 (upstream fails with 500)."""
