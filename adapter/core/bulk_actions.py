@@ -57,7 +57,7 @@ class BulkActions:
         action, schema = work.action, self._database.schema
         async with self._database.connection() as conn:
             if work.wanted is not None and not action.selected:
-                return await bulk_actions.select_more(conn, schema, action.id, work.wanted)
+                return await bulk_actions.select_more(conn, schema, action.id, self._holder, work.wanted)
             batch = await bulk_actions.next_jobs(conn, schema, action.id, _BATCH)
             if not batch:
                 await bulk_actions.complete(conn, schema, action.id)

@@ -225,7 +225,7 @@ class Families:
             TokenNotFoundError: there is none of that id.
         """
         async with self.database.connection() as conn:
-            found = await wait_tokens.get(conn, self.database.schema, token_id)
+            found = await wait_tokens.settled(conn, self.database.schema, token_id)
         if found is None:
             raise TokenNotFoundError(public_id(WAITPOINT, token_id))
         return found

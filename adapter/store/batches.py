@@ -23,21 +23,34 @@ ON CONFLICT DO NOTHING RETURNING *
 """
 
 #: A key holds while its time runs and the batch may still become one.
-_HOLDERS: LiteralString = """
-SELECT *, request_key = %(request_key)s AND created_at > now() - interval '24 hours' AS by_request,
-  idempotency_key = %(key)s AND key_expires_at > now() AND status <> 'ABORTED'
+_BY_REQUEST: LiteralString = "request_key = %(request_key)s AND created_at > now() - interval '24 hours'"
+_BY_KEY: LiteralString = """idempotency_key = %(key)s AND key_expires_at > now() AND status <> 'ABORTED'
     AND (sealed_at IS NOT NULL
-      OR created_at > now() - %(abandoned)s::interval AND run_count = %(run_count)s) AS by_key
+      OR created_at > now() - %(abandoned)s::interval AND run_count = %(run_count)s)"""
+
+_HOLDERS: LiteralString = (
+    "SELECT *, "
+    + _BY_REQUEST
+    + " AS by_request, "
+    + _BY_KEY
+    + """ AS by_key
 FROM {s}.batches WHERE request_key = %(request_key)s OR idempotency_key = %(key)s
 ORDER BY request_key = %(request_key)s DESC NULLS LAST
 """
+)
 
-_FREE: LiteralString = """
+#: Asked once more in the write: meanwhile it may have been completed.
+_FREE: LiteralString = (
+    """
 UPDATE {s}.batches SET updated_at = now(),
   request_key = CASE WHEN request_key = %(request_key)s THEN NULL ELSE request_key END,
   idempotency_key = CASE WHEN idempotency_key = %(key)s THEN NULL ELSE idempotency_key END
-WHERE id = ANY(%(ids)s)
-"""
+WHERE id = ANY(%(ids)s) AND NOT COALESCE("""
+    + _BY_REQUEST
+    + ", false) AND NOT COALESCE("
+    + _BY_KEY
+    + ", false)"
+)
 
 _LOCK: LiteralString = """
 SELECT *, sealed_at IS NULL AND created_at <= now() - %(abandoned)s::interval AS abandoned

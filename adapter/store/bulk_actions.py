@@ -53,14 +53,18 @@ _RELEASE: LiteralString = """
 UPDATE {s}.bulk_actions SET holder = NULL, held_until = now() WHERE id = %(id)s AND holder = %(holder)s
 """
 
-#: What is in the ledger counts once, whoever writes it how often.
+#: By its holder alone: whoever has lost it would take the place back to where it once was.
 _SELECT: LiteralString = """
-WITH added AS (
-  INSERT INTO {s}.bulk_action_jobs (bulk_action_id, job_id) SELECT %(id)s, unnest(%(jobs)s::uuid[])
+WITH held AS (
+  SELECT id FROM {s}.bulk_actions
+  WHERE id = %(id)s AND state = 'pending' AND holder IS NOT DISTINCT FROM %(holder)s FOR UPDATE
+), added AS (
+  INSERT INTO {s}.bulk_action_jobs (bulk_action_id, job_id)
+  SELECT held.id, j.id FROM held CROSS JOIN unnest(%(jobs)s::uuid[]) AS j(id)
   ON CONFLICT DO NOTHING RETURNING job_id
 )
-UPDATE {s}.bulk_actions SET total = total + (SELECT count(*) FROM added), place = %(place)s, selected = %(selected)s
-WHERE id = %(id)s AND state = 'pending' RETURNING id
+UPDATE {s}.bulk_actions b SET total = total + (SELECT count(*) FROM added), place = %(place)s, selected = %(selected)s
+FROM held WHERE b.id = held.id RETURNING b.id
 """
 
 _NEXT: LiteralString = """
@@ -70,9 +74,9 @@ ORDER BY job_id LIMIT %(limit)s
 
 #: Whoever locks the rows may act on them; an abort waits until that is done, or is seen.
 _TAKE: LiteralString = """
-SELECT job_id FROM {s}.bulk_action_jobs WHERE bulk_action_id = %(id)s AND job_id = ANY(%(jobs)s) AND outcome IS NULL
-  AND EXISTS (SELECT FROM {s}.bulk_actions b WHERE b.id = %(id)s AND b.state = 'pending')
-ORDER BY job_id FOR UPDATE
+SELECT job_id FROM {s}.bulk_action_jobs j JOIN {s}.bulk_actions b ON b.id = j.bulk_action_id AND b.state = 'pending'
+WHERE bulk_action_id = %(id)s AND job_id = ANY(%(jobs)s) AND outcome IS NULL
+ORDER BY job_id FOR NO KEY UPDATE OF j, b
 """
 
 _SETTLE: LiteralString = """
@@ -151,7 +155,7 @@ async def create(
         rows = await fetch(conn, schema, _BY_KEY, parameters)
         return rows[0]["id"]
     if not by_filter:
-        await _select(conn, schema, bulk_action_id, wanted, place=None, selected=True)
+        await _select(conn, schema, bulk_action_id, wanted, holder=None, place=None, selected=True)
     return bulk_action_id
 
 
@@ -206,10 +210,13 @@ async def release(conn: Connection, schema: Schema, bulk_action_id: UUID, holder
     await fetch(conn, schema, _RELEASE, {"id": bulk_action_id, "holder": holder})
 
 
-async def select_more(conn: Connection, schema: Schema, bulk_action_id: UUID, wanted: JobFilter) -> int:
-    """Find one page more of its jobs; returns how many it has."""
+async def select_more(
+    conn: Connection, schema: Schema, bulk_action_id: UUID, holder: UUID, wanted: JobFilter
+) -> int:
+    """Find one page more of its jobs, as long as it is held; returns how many the page has."""
     found = await Insights(schema).list_ids(conn, wanted)
-    await _select(conn, schema, bulk_action_id, found.ids, place=found.next, selected=found.next is None)
+    place, selected = found.next, found.next is None
+    await _select(conn, schema, bulk_action_id, found.ids, holder=holder, place=place, selected=selected)
     return len(found.ids)
 
 
@@ -259,11 +266,12 @@ async def _select(
     bulk_action_id: UUID,
     ids: Sequence[UUID],
     *,
+    holder: UUID | None,
     place: str | None,
     selected: bool,
 ) -> None:
-    parameters = {"id": bulk_action_id, "jobs": list(ids), "place": place, "selected": selected}
-    await fetch(conn, schema, _SELECT, parameters)
+    where = {"id": bulk_action_id, "holder": holder}
+    await fetch(conn, schema, _SELECT, where | {"jobs": list(ids), "place": place, "selected": selected})
 
 
 def _action(row: Mapping[str, Any]) -> BulkAction:

@@ -64,6 +64,11 @@ WITH late AS MATERIALIZED (
 UPDATE {s}.wait_tokens t SET status = 'TIMED_OUT', ended_at = t.timeout_at FROM late WHERE t.id = late.id RETURNING t.id
 """
 )
+_TIME_OUT_ONE: LiteralString = (
+    """
+UPDATE {s}.wait_tokens t SET status = 'TIMED_OUT', ended_at = t.timeout_at WHERE t.id = %(id)s AND """
+    + _IS_LATE
+)
 _NEXT_TIMEOUT: LiteralString = """
 SELECT extract(epoch FROM min(timeout_at) - now())::float8 AS seconds
 FROM {s}.wait_tokens WHERE status = 'WAITING' AND timeout_at IS NOT NULL
@@ -107,6 +112,15 @@ async def get(conn: Connection, schema: Schema, token_id: UUID) -> WaitToken | N
     """Return a token or None."""
     rows = await fetch(conn, schema, _GET, {"id": token_id})
     return _token(rows[0]) if rows else None
+
+
+async def settled(conn: Connection, schema: Schema, token_id: UUID) -> WaitToken | None:
+    """Return what `get` does; what it says of a token that has ended stays so, whoever was completing it just then."""
+    token = await get(conn, schema, token_id)
+    if token is not None and token.status is TokenStatus.TIMED_OUT:
+        await fetch(conn, schema, _TIME_OUT_ONE, {"id": token_id})
+        token = await get(conn, schema, token_id)
+    return token
 
 
 async def complete(conn: Connection, schema: Schema, token_id: UUID, output: Any, by: str) -> bool:

@@ -1,10 +1,12 @@
 """One thing done to many jobs: found first, acted on then, once each, and gone on with after a stop."""
 
 import asyncio
+import dataclasses
 from datetime import timedelta
 from unittest import mock
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from adapter import JobFilter, JobSpec, JobStatus
@@ -148,3 +150,38 @@ async def test_the_loops_of_a_process_carry_it_out(rig: Rig) -> None:
         await rig.adapter.start_bulk_action("cancel", [handle.id])
         ended = await rig.adapter.wait_for(handle.id, timeout=timedelta(seconds=10))
     assert ended.status == "CANCELED"
+
+
+async def test_who_has_lost_an_action_does_not_take_its_selection_back(rig: Rig) -> None:
+    jobs = [(await rig.adapter.schedule_job("echo", n)).id for n in range(5)]
+    started = await rig.adapter.start_bulk_action("cancel", JobFilter(types=("echo",)))
+    adapter, slow = rig.adapter, new_id()
+    async with adapter.database.connection() as conn:
+        work = await store.hold(conn, adapter.database.schema, slow, timedelta(0), started.id)
+        assert work is not None
+        assert work.wanted is not None
+        # Others go on, and find all; then it wakes up with the first page in its hands.
+        await rig.adapter.bulk.run_once()
+        one = dataclasses.replace(work.wanted, limit=2)
+        late = (await rig.adapter.schedule_job("echo", 9)).id
+        await store.select_more(conn, adapter.database.schema, started.id, slow, one)
+    found = await rig.adapter.bulk_action(started.id)
+    assert (found.selected, found.total) == (True, 5)
+    await _all(rig)
+    assert {await rig.status(each) for each in jobs} == {"CANCELED"}
+    assert await rig.status(late) == "QUEUED"
+
+
+async def test_an_abort_comes_before_a_step_or_behind_it(rig: Rig) -> None:
+    job = (await rig.adapter.schedule_job("echo", 1)).id
+    started = await rig.adapter.start_bulk_action("replay", [job])
+    database = rig.adapter.database
+    async with database.transaction() as conn:
+        assert await store.take(conn, database.schema, started.id, [job]) == {job}
+        await rig.sql("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            await store.abort(rig.conn, database.schema, started.id)
+        await store.settle(conn, database.schema, started.id, done={job: new_id()}, failed={})
+    assert (await rig.adapter.abort_bulk_action(started.id)).succeeded == 1
+    async with database.transaction() as conn:
+        assert await store.take(conn, database.schema, started.id, [job]) == set()

@@ -11,6 +11,7 @@ from adapter import Adapter, JobContext, Queue, RetryPolicy, TokenFilter, TokenT
 from adapter.domain.errors import InvalidArgumentError, TokenNotFoundError
 from adapter.domain.identity import public_id
 from adapter.domain.wait_token import WAITPOINT, TokenStatus
+from adapter.store import wait_tokens
 from tests.kit import eventually
 from tests.rig import Rig, new_id
 from tests.stage import Stage, playing, running
@@ -243,3 +244,34 @@ async def test_a_time_is_as_good_as_a_span_and_old_tokens_go(rig: Rig) -> None:
     await rig.sql("UPDATE {s}.wait_tokens SET ended_at = now() - interval '31 days'")
     await rig.adapter.retention.run_once()
     assert await rig.adapter.get_token(token) is None
+
+
+async def test_what_is_completed_just_as_its_time_is_over_is_the_same_for_both(rig: Rig) -> None:
+    database, token = rig.adapter.database, await rig.adapter.create_token(timeout=HOUR)
+    async with database.connection() as taker:
+        async with database.transaction() as giver:
+            await giver.execute("SELECT now()")
+            await rig.sql(
+                "UPDATE {s}.wait_tokens SET timeout_at = clock_timestamp() WHERE id = %(id)s", id=token.id
+            )
+            # It came in time, and is not committed yet.
+            assert await wait_tokens.complete(giver, database.schema, token.id, "yes", "me")
+            looking = asyncio.get_running_loop().create_task(
+                wait_tokens.settled(taker, database.schema, token.id)
+            )
+            await eventually(lambda: _waits_or_ends(rig, looking))
+        seen = await looking
+    assert seen is not None
+    assert (seen.status, seen.output) == (TokenStatus.COMPLETED, "yes")
+    late = await rig.adapter.create_token(timeout=HOUR)
+    await is_late(rig, late)
+    async with database.connection() as conn:
+        seen = await wait_tokens.settled(conn, database.schema, late.id)
+    assert seen is not None
+    assert seen.status is TokenStatus.TIMED_OUT
+    assert await rig.value("SELECT status FROM {s}.wait_tokens WHERE id = %(id)s", id=late.id) == "TIMED_OUT"
+
+
+async def _waits_or_ends(rig: Rig, task: asyncio.Future[Any]) -> bool:
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return task.done() or await rig.value(blocked) > 0
