@@ -111,7 +111,8 @@ class TaskDefinition(Generic[P, R]):
         try:
             # What is stored is what was validated, so that both ends see the same defaults.
             data = self._payload.dump_python(self._validated(payload), mode="json")
-        except PydanticSerializationError as error:
+        except (ValueError, RecursionError) as error:
+            # The serializer's own errors are such, and what is nested too deeply.
             raise InvalidPayloadError(self.id, [str(error)]) from None
         _check_json(self.id, data)
         return data
@@ -124,7 +125,7 @@ class TaskDefinition(Generic[P, R]):
         """
         try:
             text = self._payload.serializer.to_json(self._validated(payload))
-        except (PydanticSerializationError, ValueError):
+        except (ValueError, RecursionError):
             text = b"null"
         # What PostgreSQL may not be able to keep, and what that serializer turns into null, is looked at.
         if len(text) > _LONGEST_UNCHECKED or _SUSPICIOUS.search(text):

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 
+#: What is nested more often than some 250 times can be read, and is not written by all who would show it.
+_DEEPEST = 200
+
+
 class BadJsonError(ValueError):
     """The text is no JSON, or JSON that cannot be stored."""
 
@@ -39,12 +43,15 @@ def load_json(body: bytes) -> Any:
     """Return the value.
 
     Raises:
-        BadJsonError: it is no JSON in UTF-8, or holds NaN, U+0000 or a lone surrogate.
+        BadJsonError: it is no JSON in UTF-8, or holds NaN, U+0000 or a lone surrogate, or is nested more than
+            `_DEEPEST` times.
     """
     try:
         value = _DECODER.decode(body.decode())
         if b"\\u" in body:
             _storable(value)
+        if body.count(b"[") + body.count(b"{") > _DEEPEST:
+            _shallow(value)
     except (ValueError, RecursionError) as error:
         raise BadJsonError(str(error)) from None
     return value
@@ -82,3 +89,18 @@ def _storable(value: Any) -> None:
     # Without its doubled backslashes, what is left of them in front of a u is an escape.
     if "\\u0000" in text.replace("\\\\", ""):
         raise ValueError("U+0000 cannot be stored")
+
+
+def _shallow(value: Any) -> None:
+    """Refuse what is nested too deeply, level by level: what would recurse is what is to be kept out."""
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for each in level
+            for inner in (cast("dict[str, Any]", each).values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_DEEPEST} times")
