@@ -49,16 +49,18 @@ class Assembly(TellsOthers, Building):
                 "shadows": self.shadows.loop,
                 "cron": self.firing.loop,
                 "hand-over": self.hand_overs.loop,
-                "outgoing webhooks": self.deliverer.loop,
                 "bulk actions": self.bulk.loop,
             }
             self.recaller.loop.resume()
-            counting = self.pass_through.loop
-            for each in (self.dispatcher.loop, self.inbox.loop, self.router.loop, counting, *upkeep.values()):
+            counting, telling = self.pass_through.loop, self.deliverer.loop
+            work_of_all = (self.dispatcher.loop, self.inbox.loop, self.router.loop, counting, telling)
+            for each in (*work_of_all, *upkeep.values()):
                 each.resume()
             loops.start(Loop("listen", listener.run))
             if dispatch or sync or work:
                 loops.start(Loop("routing", self.router.loop.run, self.router.loop.stop))
+                # Who ends jobs has to know who is told of it, and a dispatcher ends those that are refused.
+                loops.start(Loop("outgoing webhooks", telling.run, telling.stop))
             if self.pass_through.is_on:
                 loops.start(Loop("pass-through", counting.run, counting.stop))
             if dispatch:

@@ -29,6 +29,7 @@ from adapter.domain.webhooks import ALERT, LIFECYCLE, WAITS_S, is_public, wait_a
 from adapter.executors.webhook_posts import PRIVATE, WebhookPoster
 from adapter.store.endings import Ending, finish
 from adapter.store.webhook_outbox import TOLD
+from tests.kit import eventually
 from tests.rig import Rig, new_id
 
 URL, OTHER = "https://receiver.test/hooks?x=1", "https://other.test/"
@@ -411,3 +412,18 @@ async def test_what_nobody_took_in_three_days_is_a_dead_letter_and_what_is_old_g
     await rig.sql("UPDATE {s}.webhook_deliveries SET settled_at = now() - interval '31 days'")
     await rig.adapter.retention.run_once()
     assert await states(rig) == []
+
+
+async def test_a_process_that_only_dispatches_learns_who_is_subscribed(rig: Rig) -> None:
+    async def told() -> bool:
+        await rig.adapter.cancel_job((await rig.adapter.schedule_job("echo", 1)).id)
+        return await rig.value("SELECT count(*) FROM {s}.webhook_deliveries") > 0
+
+    async with rig.adapter.running(work=False, sync=False, dispatch=True):
+        assert not await told()
+        await rig.sql(
+            "INSERT INTO {s}.webhook_subscriptions (id, url, events, secrets, open_until)"
+            " VALUES (%(id)s, 'https://receiver.example', '{RUN_CANCELED}', '{}', 'infinity')",
+            id=new_id(),
+        )
+        await eventually(told)
