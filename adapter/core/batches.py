@@ -39,7 +39,7 @@ _KEY_TTL = timedelta(days=30)
 _PAGE = 100
 _MOST_CHARACTERS = 8 * 1024 * 1024
 
-#: Returns (content type, body) of what was stored at a path.
+#: Returns (content type, body) of what was stored at a path, None when nothing was.
 FindPacket: TypeAlias = Callable[[str], Awaitable[tuple[str, bytes] | None]]
 #: Makes of an item, its place and text, what is to be scheduled, or says why that cannot be.
 ReadItem: TypeAlias = Callable[[int, str, FindPacket], Awaitable[JobSpec | ItemFailure]]

@@ -80,6 +80,6 @@ class TokenFilter:
 class TokenPage:
     """Tokens, the newest first, and the cursors of the pages beside, None where there is none."""
 
-    tokens: list[WaitToken]
+    tokens: tuple[WaitToken, ...]
     next: str | None
     previous: str | None

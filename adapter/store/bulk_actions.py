@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from adapter.domain.bulk import BulkAction, BulkState, BulkVerb
 from adapter.domain.errors import InvalidArgumentError
-from adapter.store.cursors import cursor_at, place_of
+from adapter.store.cursors import page_of, place_of
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.insights import Insights, JobFilter
 
@@ -180,14 +180,9 @@ async def page(
     at = None if cursor is None else place_of(cursor)[1]
     statement = _NEWER if before is not None else _OLDER
     rows = await fetch(conn, schema, statement, {"at": at, "limit": limit + 1})
-    more, rows = len(rows) > limit, rows[:limit]
-    if before is not None:
-        rows.reverse()
-    has_next, has_previous = (True, more) if before is not None else (more, after is not None)
+    found = [_action(row) for row in rows]
     return BulkPage(
-        tuple(_action(row) for row in rows),
-        cursor_at(rows[-1]["created_at"], rows[-1]["id"]) if rows and has_next else None,
-        cursor_at(rows[0]["created_at"], rows[0]["id"]) if rows and has_previous else None,
+        *page_of(found, lambda each: (each.created_at, each.id), limit=limit, after=after, before=before)
     )
 
 

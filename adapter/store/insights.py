@@ -11,7 +11,7 @@ from uuid import UUID
 
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.job import Job, JobStatus
-from adapter.store.cursors import cursor_at
+from adapter.store.cursors import cursor_at, page_of
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.rows import job_from_row
 
@@ -110,18 +110,15 @@ class Insights:
             raise InvalidArgumentError(msg)
         # Planned for these values: which index serves best depends on how few jobs a filter leaves.
         cursor = await conn.execute(*self.lists.compiled(wanted), prepare=False)
-        rows = [job_from_row(row) for row in await cursor.fetchall()]
-        more = len(rows) > wanted.limit
-        rows = rows[: wanted.limit]
-        backward = wanted.before is not None
-        if backward:
-            rows.reverse()
-        has_next = more if not backward else True
-        has_previous = (wanted.after is not None) if not backward else more
+        found = [job_from_row(row) for row in await cursor.fetchall()]
         return JobPage(
-            tuple(rows),
-            cursor_at(rows[-1].created_at, rows[-1].id) if rows and has_next else None,
-            cursor_at(rows[0].created_at, rows[0].id) if rows and has_previous else None,
+            *page_of(
+                found,
+                lambda job: (job.created_at, job.id),
+                limit=wanted.limit,
+                after=wanted.after,
+                before=wanted.before,
+            )
         )
 
     async def list_ids(self, conn: Connection, wanted: JobFilter) -> IdPage:

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from adapter.domain.wait_token import TokenFilter, TokenPage, TokenStatus, WaitToken
-from adapter.store.cursors import cursor_at, place_of
+from adapter.store.cursors import page_of, place_of
 from adapter.store.database import Connection, Schema, fetch
 from adapter.store.steps import Row
 
@@ -158,14 +158,15 @@ async def listed(conn: Connection, schema: Schema, wanted: TokenFilter) -> Token
         "limit": wanted.limit + 1,
     }
     rows = await fetch(conn, schema, _OLDEST if backward else _NEWEST, parameters)
-    more, shown = len(rows) > wanted.limit, [_token(row) for row in rows[: wanted.limit]]
-    if backward:
-        shown.reverse()
-    older, newer = (True, more) if backward else (more, cursor is not None)
+    found = [_token(row) for row in rows]
     return TokenPage(
-        shown,
-        cursor_at(shown[-1].created_at, shown[-1].id) if shown and older else None,
-        cursor_at(shown[0].created_at, shown[0].id) if shown and newer else None,
+        *page_of(
+            found,
+            lambda token: (token.created_at, token.id),
+            limit=wanted.limit,
+            after=wanted.after,
+            before=wanted.before,
+        )
     )
 
 

@@ -8,12 +8,8 @@ from adapter.domain.packets import JSON, STORED, decode_packet
 from adapter.web.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from adapter.app import Adapter
-
-    #: Returns (content type, body) of what was stored at a path, None when nothing was.
-    FindPacket = Callable[[str], Awaitable[tuple[str, bytes] | None]]
+    from adapter.core.batches import FindPacket
 
 
 async def payload_value(
