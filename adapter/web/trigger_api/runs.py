@@ -11,6 +11,7 @@ from starlette.routing import Route
 from adapter.domain.durations import format_duration
 from adapter.domain.errors import JobNotFoundError, JobStateError
 from adapter.domain.identity import run_id_of
+from adapter.domain.keys import environment_of
 from adapter.web.auth import environment_id
 from adapter.web.errors import ApiError
 from adapter.web.trigger_api.access import readable, require_list, writable
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from adapter.web.trigger_api.context import ApiContext
 
-#: What upstream calls the environment of a key, by the key's second part.
-_ENVIRONMENTS = {"dev": "dev", "stg": "staging", "prod": "prod", "preview": "preview"}
+#: What upstream calls an environment where its name is not the word that keys have.
+_ENVIRONMENTS = {"stg": "staging"}
 
 
 class RunRoutes:
@@ -151,6 +152,5 @@ class RunRoutes:
 
 
 def _environment(key: str) -> dict[str, Any]:
-    parts = key.split("_")
-    named = len(parts) > 2 and parts[0] == "tr" and parts[1] in _ENVIRONMENTS
-    return {"id": environment_id(key), "name": _ENVIRONMENTS[parts[1]] if named else "prod"}
+    named = environment_of(key) or "prod"
+    return {"id": environment_id(key), "name": _ENVIRONMENTS.get(named, named)}

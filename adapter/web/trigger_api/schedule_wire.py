@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, field_validator
 
 from adapter.core.cron.ticks import offset_of
 from adapter.domain.errors import InvalidCronError
+from adapter.domain.keys import environment_of
 from adapter.domain.window import check_window
 from adapter.domain.wire import moment
 from adapter.store.schedules import DECLARED
@@ -127,9 +128,8 @@ def _given_key(key: str) -> str:
 
 
 def _environment(secret_key: str) -> dict[str, Any]:
-    kind = cast("list[str | None]", secret_key.split("_"))[1:2]
     return {
         "id": environment_id(secret_key),
-        "type": _KINDS.get(str(kind[0]) if kind else "", "PRODUCTION"),
+        "type": _KINDS[environment_of(secret_key) or "prod"],
         "userName": None,
     }
