@@ -17,7 +17,7 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.adapt import Transformer
-from psycopg.pq import ExecStatus, PGnotify
+from psycopg.pq import ExecStatus, PGnotify, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import DictRow
 
@@ -81,10 +81,21 @@ class Direct(AsyncConnection[DictRow]):
         """
         text, names = _numbered(statement)
         values = [_encoded(parameters[name]) for name in names]
-        if self.prepare_threshold is None:
+        if self.prepare_threshold is None or self.pgconn.transaction_status != TransactionStatus.IDLE:
+            # In a transaction a name that is lost would cost all that was done in it.
             self.pgconn.send_query_params(text, values)
-        else:
-            self.pgconn.send_query_prepared(await self._name(statement, text), values)
+            return await self._result()
+        try:
+            return await self._run_prepared(statement, text, values)
+        except psycopg.errors.InvalidSqlStatementName:
+            # After a rollback psycopg deallocates everything, and what it did not prepare as well. Nothing was run.
+            self._names = None
+            return await self._run_prepared(statement, text, values)
+
+    async def _run_prepared(
+        self, statement: LiteralString, text: bytes, values: list[bytes | None]
+    ) -> PGresult:
+        self.pgconn.send_query_prepared(await self._name(statement, text), values)
         return await self._result()
 
     async def rows(self, statement: LiteralString, parameters: Mapping[str, Value]) -> list[tuple[Any, ...]]:

@@ -44,7 +44,8 @@ async def test_a_worker_is_killed_before_the_children_it_asked_for_are_committed
     starts = ledger.starts(site.check([*parents, *children]))
     assert {row["status"] for row in rows} == {"COMPLETED"}
     assert {starts[each] for each in children} == {1}
-    assert {row["attempt"] for row in rows if row["id"] in parents} == {2}
+    # It held three: nobody knows which of them killed it.
+    assert {row["attempt"] for row in rows if row["id"] in parents} == {1}
 
 
 @pytest.mark.parametrize("is_committed", [False, True])

@@ -15,7 +15,7 @@ from adapter.core.completion import Completer, Done
 from adapter.domain.outcome import Applied, Authority, Errored, Lease, RemoteReport, Returned, Succeeded
 from adapter.store import endings, jobs, outbox
 from adapter.store.claims import Claimed
-from adapter.store.database import Connection
+from adapter.store.direct import Direct
 from adapter.store.endings import Ending, GivingBack
 from tests.rig import Rig, new_id
 
@@ -41,7 +41,7 @@ async def held(rig: Rig) -> tuple[Claimed, Lease]:
     return job, lease
 
 
-async def complete(conn: Connection, rig: Rig, job: Claimed, lease: Lease, epoch: int = 1) -> int:
+async def complete(conn: Direct, rig: Rig, job: Claimed, lease: Lease, epoch: int = 1) -> int:
     completion = endings.Completion(job.key, epoch, lease.claim_number, "1")
     return await endings.complete(conn, rig.schema, lease.worker_id, [completion])
 

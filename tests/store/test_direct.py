@@ -65,6 +65,25 @@ async def test_no_text_is_cut_off_where_it_holds_a_nul(database: Database, value
         assert await conn.rows("SELECT 1", {}) == [(1,)]
 
 
+async def test_what_psycopg_deallocates_after_a_rollback_is_prepared_again(database: Database) -> None:
+    async with database.connection() as conn:
+        assert await conn.rows("SELECT 1", {}) == [(1,)]
+        for _ in range(10):
+            await conn.execute("SELECT 2", prepare=True)
+        async with conn.transaction(force_rollback=True):
+            await conn.execute("SELECT 2")
+            assert await conn.rows("SELECT 1", {}) == [(1,)]
+        await conn.execute("SELECT 2")
+        left = await conn.execute(
+            "SELECT count(*) AS n FROM pg_prepared_statements WHERE name LIKE 'direct%%'"
+        )
+        assert await left.fetchone() == {"n": 0}, "psycopg has changed, and this is not needed any more"
+        async with conn.transaction():
+            assert await conn.rows("SELECT 1", {}) == [(1,)]
+        for _ in range(2):
+            assert await conn.rows("SELECT 1", {}) == [(1,)]
+
+
 async def test_what_only_the_commit_refuses_is_an_error(database: Database) -> None:
     async with database.connection() as conn:
         await conn.execute(
