@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from adapter.cli.exits import CommandError
-from adapter.cli.invocation import Invocation, actor
+from adapter.cli.invocation import SOURCE, Invocation, actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -23,7 +23,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Schedules: who fires what and when; add, pause, resume, cancel."
 )
 
-_SOURCE = "cli"
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The schedule's id, or the beginning or end of it.")]
 _Reason = Annotated[str, typer.Option(help="Why; it is written down.")]
 
@@ -105,7 +104,7 @@ def add(
             window=window,
             reason=reason,
             actor=actor(),
-            source=_SOURCE,
+            source=SOURCE,
         )
 
     _answer(ctx, Invocation.of(ctx).run(make, tasks=True))
@@ -173,7 +172,7 @@ def next_(
 
 
 def _said(reason: str) -> dict[str, str]:
-    return {"reason": reason, "actor": actor(), "source": _SOURCE}
+    return {"reason": reason, "actor": actor(), "source": SOURCE}
 
 
 async def _id_of(adapter: Adapter, given: str) -> UUID:

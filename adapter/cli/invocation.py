@@ -115,6 +115,10 @@ def reach(adapter: Adapter) -> None:
     psycopg.connect(adapter.settings.database("adapter cli").conninfo).close()
 
 
+#: Whence changes made by the command came, as audits have it.
+SOURCE = "cli"
+
+
 def actor() -> str:
     """Return who is at the keyboard, for audits."""
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapter.cli.exits import CommandError, ExitCode
-from adapter.cli.invocation import Invocation, actor
+from adapter.cli.invocation import SOURCE, Invocation, actor
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Queues: see them, pause them, change their limits.")
 
-_SOURCE = "cli"
 _Name = Annotated[str, typer.Argument(help="The queue's name.")]
 _Reason = Annotated[str, typer.Option(help="Why; it is written down.")]
 
@@ -75,7 +74,7 @@ def pause(ctx: typer.Context, name: _Name, reason: _Reason) -> None:
     """Let no more jobs of a queue start, in any process; those that run go on."""
 
     async def turn(adapter: Adapter) -> None:
-        await adapter.pause_queue(name, reason=reason, actor=actor(), source=_SOURCE)
+        await adapter.pause_queue(name, reason=reason, actor=actor(), source=SOURCE)
 
     invocation = Invocation.of(ctx)
     invocation.run(turn)
@@ -87,7 +86,7 @@ def resume(ctx: typer.Context, name: _Name, reason: _Reason) -> None:
     """Let jobs of a paused queue start again."""
 
     async def turn(adapter: Adapter) -> None:
-        await adapter.resume_queue(name, reason=reason, actor=actor(), source=_SOURCE)
+        await adapter.resume_queue(name, reason=reason, actor=actor(), source=SOURCE)
 
     invocation = Invocation.of(ctx)
     invocation.run(turn)
@@ -113,7 +112,7 @@ def limit(
     limits: dict[str, Any] = {each: _value(each, text) for each, text in given.items() if text is not None}
 
     async def turn(adapter: Adapter) -> QueueInfo:
-        await adapter.set_queue_limits(name, reason=reason, actor=actor(), source=_SOURCE, **limits)
+        await adapter.set_queue_limits(name, reason=reason, actor=actor(), source=SOURCE, **limits)
         return (await adapter.list_queues(name))[0]
 
     invocation = Invocation.of(ctx)

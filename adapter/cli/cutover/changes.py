@@ -9,7 +9,7 @@ import typer
 
 from adapter.cli.cutover import changing
 from adapter.cli.exits import CommandError
-from adapter.cli.invocation import Invocation, actor
+from adapter.cli.invocation import SOURCE, Invocation, actor
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
@@ -68,7 +68,7 @@ def revert(
         raise CommandError(f"{change!r} is no change of a flag: those are named flag-12 in `history`.")
 
     async def turn(adapter: Adapter) -> FlagChange:
-        return await adapter.revert_change(int(number), reason=reason, actor=actor(), source=changing.SOURCE)
+        return await adapter.revert_change(int(number), reason=reason, actor=actor(), source=SOURCE)
 
     invocation = Invocation.of(ctx)
     made = invocation.run(turn)

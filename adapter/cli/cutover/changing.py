@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from adapter.cli.exits import CommandError, ExitCode
-from adapter.cli.invocation import Invocation, actor
+from adapter.cli.invocation import SOURCE, Invocation, actor
 from adapter.domain.routing import EVERY_TASK
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
     from adapter.store.flag_changes import FlagChange
-
-#: Whence a change came, as the audit has it.
-SOURCE = "cli"
 
 Task = Annotated[str, typer.Argument(help="The task's id, or '*' for every task.")]
 Reason = Annotated[str, typer.Option(help="Why; it is written down.")]

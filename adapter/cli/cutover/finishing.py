@@ -8,7 +8,7 @@ import typer
 
 from adapter.cli.cutover import changing
 from adapter.cli.exits import CommandError, ExitCode
-from adapter.cli.invocation import Invocation, actor
+from adapter.cli.invocation import SOURCE, Invocation, actor
 from adapter.domain.routing import EVERY_TASK
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def finalize(
 
     async def leave(adapter: Adapter) -> Finalization:
         return await adapter.finalize(
-            executor, task=task, reason=reason, accept=accepted, actor=actor(), source=changing.SOURCE
+            executor, task=task, reason=reason, accept=accepted, actor=actor(), source=SOURCE
         )
 
     made = invocation.run(leave, tasks=True)
@@ -59,7 +59,7 @@ def reopen(
     """Let flags send jobs to an executor again that was left for good."""
 
     async def take_back(adapter: Adapter) -> Finalization | None:
-        return await adapter.reopen(executor, task=task, reason=reason, actor=actor(), source=changing.SOURCE)
+        return await adapter.reopen(executor, task=task, reason=reason, actor=actor(), source=SOURCE)
 
     invocation = Invocation.of(ctx)
     made = invocation.run(take_back)
@@ -86,9 +86,7 @@ def drill(
     holding = parse_duration(hold)
 
     async def carry_out(adapter: Adapter) -> Drill:
-        return await adapter.drill(
-            task, hold=holding, to=to, reason=reason, actor=actor(), source=changing.SOURCE
-        )
+        return await adapter.drill(task, hold=holding, to=to, reason=reason, actor=actor(), source=SOURCE)
 
     invocation = Invocation.of(ctx)
     made = invocation.run(carry_out, tasks=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapter.cli.cutover import changing
-from adapter.cli.invocation import Invocation, actor
+from adapter.cli.invocation import SOURCE, Invocation, actor
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -73,7 +73,7 @@ def trip(
             executor=executor,
             reason=reason,
             actor=actor(),
-            source=changing.SOURCE,
+            source=SOURCE,
             expected_version=expected_version,
         )
 

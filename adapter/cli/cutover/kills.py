@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapter.cli.cutover import changing
-from adapter.cli.invocation import Invocation, actor
+from adapter.cli.invocation import SOURCE, Invocation, actor
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
@@ -29,7 +29,7 @@ def kill(
             to=to,
             reason=reason,
             actor=actor(),
-            source=changing.SOURCE,
+            source=SOURCE,
             expected_version=expected_version,
         )
         return made, adapter.steering.boot_findings(await adapter.flags())

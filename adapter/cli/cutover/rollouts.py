@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapter.cli.cutover import changing
-from adapter.cli.invocation import Invocation, actor, pairs
+from adapter.cli.invocation import SOURCE, Invocation, actor, pairs
 
 if TYPE_CHECKING:
     from adapter.app import Adapter
@@ -46,7 +46,7 @@ def rollout(
             deny=deny or (),
             when=conditions,
             actor=actor(),
-            source=changing.SOURCE,
+            source=SOURCE,
             expected_version=expected_version,
         )
 
@@ -82,7 +82,7 @@ def resalt(
             to=to,
             reason=reason,
             actor=actor(),
-            source=changing.SOURCE,
+            source=SOURCE,
             expected_version=expected_version,
         )
 

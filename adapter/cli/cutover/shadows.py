@@ -9,7 +9,7 @@ import typer
 
 from adapter.cli.cutover import changing
 from adapter.cli.exits import CommandError, ExitCode
-from adapter.cli.invocation import Invocation, actor
+from adapter.cli.invocation import SOURCE, Invocation, actor
 from adapter.domain.shadow import MOST_OPEN
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def shadow(
             most_open=most_open,
             reason=reason,
             actor=actor(),
-            source=changing.SOURCE,
+            source=SOURCE,
             expected_version=expected_version,
         )
 

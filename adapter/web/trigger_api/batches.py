@@ -98,9 +98,8 @@ class BatchRoutes:
             "id": public_id(BATCH, batch.id),
             "runCount": batch.run_count,
             "isCached": batch.deduplicated,
+            **_key(batch),
         }
-        if batch.idempotency_key is not None:
-            answer["idempotencyKey"] = batch.idempotency_key
         return self._answer(principal, batch, answer, 200 if batch.deduplicated else 202)
 
     async def items(self, request: Request) -> Response:
@@ -160,11 +159,13 @@ class BatchRoutes:
         principal, raw = await self._asked(request)
         body = validated(BatchBody, json_object(raw))
         batch = await self._whole(request, principal, body, strict=False)
-        answer: dict[str, Any] = {"id": public_id(BATCH, batch.id), "runCount": batch.run_count}
+        answer: dict[str, Any] = {
+            "id": public_id(BATCH, batch.id),
+            "runCount": batch.run_count,
+            **_key(batch),
+        }
         if batch.deduplicated:
             answer["isCached"] = True
-        if batch.idempotency_key is not None:
-            answer["idempotencyKey"] = batch.idempotency_key
         return self._answer(principal, batch, answer, 202)
 
     async def at_once_with_runs(self, request: Request) -> Response:
@@ -181,9 +182,8 @@ class BatchRoutes:
             "id": public_id(BATCH, batch.id),
             "isCached": batch.deduplicated,
             "runs": shown,
+            **_key(batch),
         }
-        if batch.idempotency_key is not None:
-            answer["idempotencyKey"] = batch.idempotency_key
         return self._answer(principal, batch, answer, 200)
 
     async def of_one_task(self, request: Request) -> Response:
@@ -314,6 +314,10 @@ def _detail(
     if principal.is_bound:
         detail["user_id"] = principal.user_id
     return detail | ({"idempotency": options.model_dump(exclude_none=True)} if options else {})
+
+
+def _key(batch: Batch) -> dict[str, str]:
+    return {} if batch.idempotency_key is None else {"idempotencyKey": batch.idempotency_key}
 
 
 def _shown(batch: Batch) -> dict[str, Any]:
