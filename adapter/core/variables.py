@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adapter.domain.errors import InvalidArgumentError
-from adapter.domain.variable import Variable, VariableEnvironment, check_environment, check_variable
+from adapter.domain.variable import Variable, VariableEnvironment, check_environment, check_variable, is_name
 from adapter.store import variables as store
 from adapter.store.database import Database
 
@@ -52,6 +52,8 @@ class KeepsVariables:
     async def get_variable(self, name: str, *, environment: VariableEnvironment = "prod") -> Variable | None:
         """Return a variable with its value, or None."""
         check_environment(environment)
+        if not is_name(name):
+            return None
         async with self.database.connection() as conn:
             return next(iter(await store.listed(conn, self.database.schema, environment, name)), None)
 
@@ -64,5 +66,7 @@ class KeepsVariables:
     async def delete_variable(self, name: str, *, environment: VariableEnvironment = "prod") -> bool:
         """Remove a variable; False when it is not set."""
         check_environment(environment)
+        if not is_name(name):
+            return False
         async with self.database.connection() as conn:
             return await store.delete(conn, self.database.schema, environment, name)

@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from adapter.domain.errors import InvalidArgumentError, TokenNotFoundError
 from adapter.domain.identity import public_id
+from adapter.domain.json import problems
 from adapter.domain.task import LONGEST_KEY, LONGEST_TAG, MOST_TAGS
 from adapter.domain.wait_token import WAITPOINT, TokenFilter, TokenPage, WaitToken, token_id_of
 from adapter.store import wait_tokens
@@ -67,9 +68,12 @@ class KeepsTokens:
         The first one counts: False when it has been completed or timed out before, and nothing was changed.
 
         Raises:
+            InvalidArgumentError: PostgreSQL cannot keep the output.
             TokenNotFoundError: there is none of that id.
         """
         token_id = token_id_of(token)
+        if found := next(problems(output, "output"), None):
+            raise InvalidArgumentError(f"The token cannot be completed: {found}.")
         async with self.database.connection() as conn:
             completed = await wait_tokens.complete(conn, self.database.schema, token_id, output, actor)
             if not completed and await wait_tokens.get(conn, self.database.schema, token_id) is None:

@@ -28,6 +28,11 @@ class Variable:
     updated_at: datetime
 
 
+def is_name(name: str) -> bool:
+    """Whether a variable can have that name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_variable(environment: str, name: str, value: str) -> None:
     """Refuse what cannot be a variable; what is said never has the value.
 
@@ -35,7 +40,7 @@ def check_variable(environment: str, name: str, value: str) -> None:
         InvalidArgumentError: there is no such environment, or the name or the value cannot be one.
     """
     check_environment(environment)
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         msg = f"{name[:80]!r} is no name of a variable: letters, digits and _, up to 256, no digit first."
         raise InvalidArgumentError(msg)
     if len(value) > MOST_VALUE_CHARS or "\0" in value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from adapter.domain.errors import BodyTooLargeError
@@ -43,8 +44,8 @@ def load_json(body: bytes) -> Any:
     """Return the value.
 
     Raises:
-        BadJsonError: it is no JSON in UTF-8, or holds NaN, U+0000 or a lone surrogate, or is nested more than
-            `_DEEPEST` times.
+        BadJsonError: it is no JSON in UTF-8, or holds NaN, a number beyond all floats, U+0000 or a lone surrogate,
+            or is nested more than `_DEEPEST` times.
     """
     try:
         value = _DECODER.decode(body.decode())
@@ -78,8 +79,15 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
 #: Made once: `json.loads` would make one for each body.
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def _storable(value: Any) -> None:

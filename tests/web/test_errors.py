@@ -179,6 +179,7 @@ async def test_bodies_are_counted_whatever_they_declare(client: httpx.AsyncClien
         b"\xff",
         b"NaN",
         b"[Infinity]",
+        b"[1e400]",
         b'"\\u0000"',
         b'{"a\\u0000":1}',
         b'"\\ud800"',

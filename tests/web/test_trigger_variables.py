@@ -41,6 +41,11 @@ async def test_variables_are_set_read_changed_and_removed(
     assert (kept.value, kept.changed_by.startswith("api-key:")) == ("2", True)
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_a_name_that_no_variable_can_have_is_404(client: httpx.AsyncClient, method: str) -> None:
+    assert (await client.request(method, f"{BASE}/dev/a%00b")).status_code == 404
+
+
 async def test_a_secret_is_read_in_python_and_shown_and_logged_nowhere(
     adapter: Adapter, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:

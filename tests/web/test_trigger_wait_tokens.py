@@ -9,6 +9,7 @@ import jwt
 import pytest
 
 from adapter import Adapter
+from adapter.domain.errors import InvalidArgumentError
 from adapter.web.auth import AUDIENCE, ISSUER, make_public_token
 from tests.web.conftest import KEY
 
@@ -140,3 +141,14 @@ async def test_what_cannot_be_is_refused(
 async def test_a_query_that_cannot_be_read(client: httpx.AsyncClient) -> None:
     for params in ({"filter[status]": "DONE"}, {"page[size]": "0"}, {"page[after]": "nonsense"}):
         assert (await client.get(BASE, params=params)).status_code == 400
+
+
+async def test_an_output_that_cannot_be_kept_completes_nothing(
+    client: httpx.AsyncClient, adapter: Adapter
+) -> None:
+    token = (await client.post(BASE, json={})).json()
+    with pytest.raises(InvalidArgumentError, match=r"output\.n: JSON has no inf"):
+        await adapter.complete_token(token["id"], {"n": float("inf")})
+    refused = await client.post(f"{BASE}/{token['id']}/complete", content=b'{"data":1e400}')
+    assert refused.status_code == 400
+    assert (await client.get(f"{BASE}/{token['id']}")).json()["status"] == "WAITING"
