@@ -1,12 +1,17 @@
 """The official SDK drives the adapter as if it were Trigger.dev."""
 
 import json
+from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.interop import node_tools
+from tests.interop.mutations import mutated
 from tests.interop.processes import SdkServer
+from tests.interop.raw_http import send
+from tests.interop.recording import Recorder, distinct
 
 STEPS = [
     "trigger and poll",
@@ -63,6 +68,8 @@ RUNS = [
     "many runs are canceled and replayed at once",
     "a run that ends by its ttl ends a poll",
 ]
+#: How many requests of the SDK are sent again with faults in them.
+MUTATIONS = 1500
 #: What is run after one another on one server, and the steps it must take.
 SESSIONS = {
     "sdk_session.mjs": STEPS,
@@ -74,8 +81,23 @@ SESSIONS = {
 
 @pytest.mark.interop
 @pytest.mark.timeout(300)
-def test_the_sdk_finds_what_it_knows(sdk_server: SdkServer) -> None:
-    env = {"TRIGGER_API_URL": sdk_server.base_url, "TRIGGER_SECRET_KEY": sdk_server.secret_key}
+def test_the_sdk_finds_what_it_knows_and_nothing_like_it_breaks_the_server(sdk_server: SdkServer) -> None:
+    recorder = Recorder(urlsplit(sdk_server.base_url).port or 0)
+    with recorder.open() as url:
+        drive(url, sdk_server.secret_key)
+    requests = distinct(recorder.requests())
+    assert len(requests) > 100
+    for seed in range(MUTATIONS):
+        dice = Random(seed)
+        request = mutated(dice, dice.choice(requests))
+        answer = send(request, recorder.port)
+        fault = answer.fault(request)
+        assert fault is None, f"seed {seed}: {fault}\n{answer}\nsend({request!r}, port)"
+    assert send(requests[0], recorder.port).status == 200
+
+
+def drive(url: str, secret_key: str) -> None:
+    env = {"TRIGGER_API_URL": url, "TRIGGER_SECRET_KEY": secret_key}
     for script, expected in SESSIONS.items():
         lines = node_tools.run_node(script, env=env, timeout=240).splitlines()
         steps: list[dict[str, Any]] = [json.loads(line) for line in lines]
