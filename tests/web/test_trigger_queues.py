@@ -73,7 +73,10 @@ async def test_a_queue_is_found_by_id_name_and_task_and_turned(database_url: str
         assert [each["name"] for each in page["data"]] == ["default"]
 
 
-@pytest.mark.parametrize("where", ["queue_nosuchqueue", "nobody?type=task", "nothing?type=custom"])
+@pytest.mark.parametrize(
+    "where",
+    ["queue_nosuchqueue", "nobody?type=task", "nothing?type=custom", "%00?type=custom", "%00?type=task"],
+)
 async def test_an_unknown_queue_is_404(client: httpx.AsyncClient, where: str) -> None:
     reply = await client.get(f"{BASE}/{where}")
     assert (reply.status_code, reply.json()) == (404, {"error": "queue-not-found"})

@@ -71,8 +71,7 @@ def run_query(params: Mapping[str, str], now: datetime, own_queue: Callable[[str
     Raises:
         ApiError: 400 "Query Error", naming the parameter.
     """
-    if any(not is_text(value) for value in params.values()):
-        raise bad_query("a value holds a character that cannot be stored")
+    require_text(params)
     asked = Asked(
         statuses=listed(params, "status"),
         tasks=listed(params, "taskIdentifier"),
@@ -135,6 +134,12 @@ def run_filter(asked: Asked, now: datetime, own_queue: Callable[[str], str]) -> 
         schedule_id=schedule,
         batch_id=batch,
     )
+
+
+def require_text(params: Mapping[str, str]) -> None:
+    """Refuse a query in which PostgreSQL could not look for something: 400."""
+    if any(not is_text(value) for value in params.values()):
+        raise bad_query("a value holds a character that cannot be stored")
 
 
 def listed(params: Mapping[str, str], name: str) -> tuple[str, ...]:

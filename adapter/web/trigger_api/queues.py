@@ -12,6 +12,7 @@ from adapter.domain.errors import QueueNotFoundError, UnknownTaskError
 from adapter.domain.identity import queue_id_of
 from adapter.domain.wire import moment
 from adapter.web.auth import SOURCE
+from adapter.web.bodies import is_text
 from adapter.web.errors import ApiError, bad_query
 from adapter.web.trigger_api.authorship import said_by
 from adapter.web.trigger_api.context import SMALL_BODY_BYTES, json_object
@@ -126,6 +127,8 @@ class QueueRoutes:
         # The SDK writes a slash as %2F before it encodes the name.
         given = str(request.path_params["queue"]).replace("%2F", "/")
         adapter = self._context.adapter
+        if not is_text(given):
+            raise ApiError(404, "queue-not-found")
         try:
             if kind == "id":
                 return await adapter.find_queue(queue_id=given)

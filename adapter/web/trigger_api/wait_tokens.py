@@ -24,7 +24,7 @@ from adapter.web.errors import ApiError, bad_query
 from adapter.web.trigger_api.context import json_object
 from adapter.web.trigger_api.options import Wire, validated
 from adapter.web.trigger_api.pages import cursor_page, page_sides, page_size
-from adapter.web.trigger_api.queries import Asked, created_window, listed
+from adapter.web.trigger_api.queries import Asked, created_window, listed, require_text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -93,6 +93,7 @@ class WaitTokenRoutes:
         """Answer one page, the newest first."""
         await self._context.root(request)
         params = request.query_params
+        require_text(params)
         after, before = page_sides(params)
         begin, end = self._window(request)
         page = await self._context.adapter.list_tokens(
