@@ -9,6 +9,8 @@ import pytest
 
 from tests import kit
 
+pytestmark = [pytest.mark.fault, pytest.mark.patient, pytest.mark.timeout(240)]
+
 _PAGE = (kit.ROOT / "docs" / "cutover.md").read_text()
 GUIDE = re.split(r"^## \d+\. A migration, step by step$", _PAGE, flags=re.MULTILINE)[1]
 SHOWN = re.findall(r"^```console\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
@@ -37,15 +39,11 @@ def said() -> str:
     return done.stdout
 
 
-@pytest.mark.fault
-@pytest.mark.timeout(240)
 def test_nothing_is_lost_and_nothing_is_begun_twice(said: str) -> None:
     assert "\n# lost: 0\n" in said
     assert "\n# begun twice: 0; begun by two executors: 0\n" in said
 
 
-@pytest.mark.fault
-@pytest.mark.timeout(240)
 def test_the_guide_shows_what_the_walk_says(said: str) -> None:
     lines = masked(said)
     at = 0

@@ -22,6 +22,7 @@ END = ['realtime COMPLETED true {"done":3}', 'stream completed {"done":3}', "sou
 PATIENCE_S = 60.0
 
 
+@pytest.mark.patient
 @pytest.mark.browser
 @pytest.mark.interop
 @pytest.mark.timeout(150)

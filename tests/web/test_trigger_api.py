@@ -191,7 +191,7 @@ async def test_a_task_that_cannot_be_scheduled(
             422,
             "The payload of 'echo' is not valid",
         ),
-        (b'{"payload":1e999}', 422, "The payload of 'echo' is not valid"),
+        (b'{"payload":1e999}', 400, "Invalid JSON"),
         (
             b'{"options":{"tags":["0","1","2","3","4","5","6","7","8","9","10"]}}',
             422,
