@@ -165,7 +165,7 @@ class PassThrough:
             case About.QUEUE:
                 ours = await self._owns_queue(asked.subject, query.get("type") or body.get("type"))
             case About.PACKET:
-                ours = asked.endpoint.startswith("PUT") or await self._has_packet(asked.subject)
+                ours = asked.endpoint.startswith("PUT") or await self._packets.has(asked.subject)
             case About.TOKEN:
                 ours = self._makes_tokens
             case About.WHOLE:
@@ -200,9 +200,6 @@ class PassThrough:
         async with self._database.connection() as conn:
             known = declared.union(await queues.names(conn, self._database.schema))
         return name in known if kind != "id" else any(queue_id_of(each) == name for each in known)
-
-    async def _has_packet(self, path: str) -> bool:
-        return await self._packets.get(path) is not None
 
     async def job_of(self, run_id: str) -> UUID | None:
         """Return our job that a run of upstream belongs to, None for a run that others have triggered."""

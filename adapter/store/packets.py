@@ -10,6 +10,7 @@ _PUT: LiteralString = """
 INSERT INTO {s}.packets (path, content_type, body) VALUES (%(path)s, %(content_type)s, %(body)s)
 ON CONFLICT (path) DO UPDATE SET content_type = EXCLUDED.content_type, body = EXCLUDED.body, created_at = now()
 """
+_HAS: LiteralString = "SELECT FROM {s}.packets WHERE path = %(path)s"
 _GET: LiteralString = "SELECT content_type, body FROM {s}.packets WHERE path = %(path)s"
 
 
@@ -22,6 +23,10 @@ class PacketStore:
     async def put(self, path: str, content_type: str, body: bytes) -> None:
         """Store an object, replacing one of the same path."""
         await self._database.fetch(_PUT, {"path": path, "content_type": content_type, "body": body})
+
+    async def has(self, path: str) -> bool:
+        """Whether there is such an object; it is not read."""
+        return bool(await self._database.fetch(_HAS, {"path": path}))
 
     async def get(self, path: str, conn: Connection | None = None) -> tuple[str, bytes] | None:
         """Return (content type, body), None when there is no such object. ``conn``: read on that connection."""
