@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +29,7 @@ from adapter.domain.errors import (
     UnknownOutcomeError,
 )
 from adapter.domain.json import encode_json
+from adapter.executors.own_client import OwnClient
 from adapter.executors.replies import (
     BadJsonError,
     Reply,
@@ -162,22 +162,15 @@ class HttpClient:
         self._headers = dict(headers)
         self._clock = clock or SystemClock()
         self._timeouts = timeouts or Timeouts()
-        self._transport = transport
-        self._client: httpx.AsyncClient | None = None
-        self._owner = 0
+        self._own = OwnClient(lambda: httpx.AsyncClient(transport=transport, follow_redirects=False))
 
     async def open(self) -> None:
         """Make the client; no request is sent. A second call does nothing."""
-        if self._client is None or self._owner != os.getpid():
-            # A forked child must not share the connections of its parent.
-            self._owner = os.getpid()
-            self._client = httpx.AsyncClient(transport=self._transport, follow_redirects=False)
+        self._own.made()
 
     async def close(self) -> None:
         """Close the connections. Calls that come later end in `NotSentError`."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._own.close()
 
     async def request(
         self,
@@ -272,7 +265,7 @@ class HttpClient:
         return Blob(answer.body, answer.headers.get("content-type", ""))
 
     async def _send(self, call: _Call, limit_s: float) -> _Answer | _Failure:
-        client = self._client
+        client = self._own.client
         if client is None:
             return _Failure(NotSentError("The executor is not open."))
         trace = _Trace()

@@ -6,7 +6,6 @@ the same keys), nothing is decoded. What belongs to one hop or to us alone stays
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import httpx
 
 from adapter.domain.errors import ConfigurationError, InvalidArgumentError, NotSentError, UnknownOutcomeError
 from adapter.executors.http import Transport
+from adapter.executors.own_client import OwnClient
 
 #: As ASGI servers hand them over: names in lower case.
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -105,23 +105,19 @@ class Upstream:
             raise ConfigurationError("TRIGGER_UPSTREAM_URL is not an http or https URL.")
         self._base = httpx.URL(f"{parts.scheme}://{parts.netloc}")
         self._prefix = parts.path.rstrip("/").encode()
-        self._transport = transport
-        self._client: httpx.AsyncClient | None = None
-        self._owner = 0
+        self._own = OwnClient(
+            lambda: httpx.AsyncClient(
+                transport=transport, follow_redirects=False, timeout=_TIMEOUT, limits=_LIMITS
+            )
+        )
 
     async def open(self) -> None:
         """Make the client; no request is sent. A second call does nothing."""
-        if self._client is None or self._owner != os.getpid():
-            self._owner = os.getpid()
-            self._client = httpx.AsyncClient(
-                transport=self._transport, follow_redirects=False, timeout=_TIMEOUT, limits=_LIMITS
-            )
+        self._own.made()
 
     async def close(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._own.close()
 
     async def send(
         self,
@@ -143,7 +139,7 @@ class Upstream:
             NotSentError: upstream cannot be reached; nothing has left.
             UnknownOutcomeError: there was no answer, or not in time.
         """
-        client = self._client
+        client = self._own.client
         if client is None:
             raise NotSentError("Pass-through is not open.")
         if body is None:

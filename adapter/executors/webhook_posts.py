@@ -7,7 +7,6 @@ looked at: a name that answers otherwise the second time leads nowhere else.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from adapter.domain.clock import Clock
 from adapter.domain.errors import NotOpenError
 from adapter.domain.webhooks import is_public
+from adapter.executors.own_client import OwnClient
 from adapter.executors.replies import retry_in
 
 if TYPE_CHECKING:
@@ -50,38 +50,32 @@ class WebhookPoster:
     def __init__(self, clock: Clock, transport: Transport | None = None) -> None:
         self._clock = clock
         self._transport = transport
-        self._client: httpx.AsyncClient | None = None
-        self._owner = 0
+        self._own = OwnClient(self._make)
         self._is_open = False
 
     async def open(self) -> None:
         """Let posts be made; the client comes with the first of them."""
         self._is_open = True
 
-    def _ready(self) -> httpx.AsyncClient:
-        if not self._is_open:
-            raise NotOpenError
-        if self._client is None or self._owner != os.getpid():
-            import httpx  # noqa: PLC0415 - most processes never post
+    def _make(self) -> httpx.AsyncClient:
+        import httpx  # noqa: PLC0415 - most processes never post
 
-            self._owner = os.getpid()
-            timeout = httpx.Timeout(connect=5.0, pool=5.0, write=10.0, read=10.0)
-            # No proxy of the environment: it would be asked for the address that was looked at.
-            self._client = httpx.AsyncClient(
-                transport=self._transport, follow_redirects=False, timeout=timeout, trust_env=False
-            )
-        return self._client
+        timeout = httpx.Timeout(connect=5.0, pool=5.0, write=10.0, read=10.0)
+        # No proxy of the environment: it would be asked for the address that was looked at.
+        return httpx.AsyncClient(
+            transport=self._transport, follow_redirects=False, timeout=timeout, trust_env=False
+        )
 
     async def close(self) -> None:
         """Close the connections."""
         self._is_open = False
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._own.close()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, allow_private: bool) -> Posted:
         """Post once; never raises for what a receiver or the network does."""
-        client = self._ready()
+        if not self._is_open:
+            raise NotOpenError
+        client = self._own.made()
         import httpx  # noqa: PLC0415 - loaded by now
 
         try:
