@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from adapter.core.option_checks import check_moment
 from adapter.domain.errors import (
     InvalidArgumentError,
     JobNotFoundError,
@@ -51,9 +52,7 @@ class ChangesJobs:
         if (due is None) == (delay is None):
             msg = "Say when it is to be due: either due= or delay=."
             raise InvalidArgumentError(msg)
-        if due is not None and due.tzinfo is None:
-            msg = "due= needs a time zone: a naive datetime does not say when."
-            raise InvalidArgumentError(msg)
+        check_moment("due", due)
         async with self.database.connection() as conn:
             schema = self.database.schema
             moved = await job_changes.reschedule(conn, schema, job_id, due=due, delay=delay, actor=actor)

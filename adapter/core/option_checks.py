@@ -69,11 +69,22 @@ def check(options: ScheduleOptions) -> None:
             msg = f"{name} must have 1 to {LONGEST_TAG} characters."
             raise InvalidArgumentError(msg)
     for name in ("idempotency_key", "request_key"):
-        key: str | None = options.get(name)
-        if key is not None and not 0 < len(key) <= LONGEST_KEY:
-            msg = f"{name} must have 1 to {LONGEST_KEY} characters."
-            raise InvalidArgumentError(msg)
+        check_key(name, options.get(name))
     _check_texts(options)
+
+
+def check_key(name: str, key: str | None) -> None:
+    """Refuse a key that is empty or too long."""
+    if key is not None and not 0 < len(key) <= LONGEST_KEY:
+        msg = f"{name} must have 1 to {LONGEST_KEY} characters."
+        raise InvalidArgumentError(msg)
+
+
+def check_moment(name: str, moment: datetime | None) -> None:
+    """Refuse a moment that does not say when."""
+    if moment is not None and moment.tzinfo is None:
+        msg = f"{name}= needs a time zone: a naive datetime does not say when."
+        raise InvalidArgumentError(msg)
 
 
 def _check_texts(options: ScheduleOptions) -> None:
@@ -99,10 +110,7 @@ def _check_moments(options: ScheduleOptions) -> None:
         msg = "due= and delay= exclude each other."
         raise InvalidArgumentError(msg)
     for name in ("due", "remove_at"):
-        moment: datetime | None = options.get(name)
-        if moment is not None and moment.tzinfo is None:
-            msg = f"{name}= needs a time zone: a naive datetime does not say when."
-            raise InvalidArgumentError(msg)
+        check_moment(name, options.get(name))
     if options.get("remove_at") is not None and (
         options.get("keep_for") is not None or options.get("persistent")
     ):

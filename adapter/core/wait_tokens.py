@@ -10,10 +10,11 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from adapter.core.option_checks import check_key, check_moment
 from adapter.domain.errors import InvalidArgumentError, TokenNotFoundError
 from adapter.domain.identity import public_id
 from adapter.domain.json import problems
-from adapter.domain.task import LONGEST_KEY, LONGEST_TAG, MOST_TAGS
+from adapter.domain.task import LONGEST_TAG, MOST_TAGS
 from adapter.domain.wait_token import WAITPOINT, TokenFilter, TokenPage, WaitToken, token_id_of
 from adapter.store import wait_tokens
 from adapter.store.database import Database
@@ -104,9 +105,8 @@ class KeepsTokens:
 def _check(
     timeout: timedelta | datetime | None, key: str | None, key_ttl: timedelta | None, tags: Sequence[str]
 ) -> None:
-    if isinstance(timeout, datetime) and timeout.tzinfo is None:
-        msg = "timeout= needs a time zone: a naive datetime does not say when."
-        raise InvalidArgumentError(msg)
+    if isinstance(timeout, datetime):
+        check_moment("timeout", timeout)
     if any(
         each is not None and each < timedelta(0)
         for each in (key_ttl, timeout)
@@ -114,9 +114,7 @@ def _check(
     ):
         msg = "timeout= and idempotency_ttl= must not be negative."
         raise InvalidArgumentError(msg)
-    if key is not None and not 0 < len(key) <= LONGEST_KEY:
-        msg = f"idempotency_key must have 1 to {LONGEST_KEY} characters."
-        raise InvalidArgumentError(msg)
+    check_key("idempotency_key", key)
     if isinstance(tags, str) or len(tags) > MOST_TAGS or not all(0 < len(tag) <= LONGEST_TAG for tag in tags):
         msg = f"tags= is a list of up to {MOST_TAGS} labels, each of 1 to {LONGEST_TAG} characters."
         raise InvalidArgumentError(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from adapter.core.option_checks import check_moment
 from adapter.core.registry import Registry
 from adapter.domain.errors import InvalidArgumentError
 from adapter.domain.failback import CANARY, SILENT
@@ -64,9 +65,8 @@ async def parity_report(
 
 
 def _begin(since: timedelta | datetime, until: datetime) -> datetime:
-    if isinstance(since, datetime) and since.tzinfo is None:
-        msg = "since= needs a time zone: a naive datetime does not say when."
-        raise InvalidArgumentError(msg)
+    if isinstance(since, datetime):
+        check_moment("since", since)
     begin = since if isinstance(since, datetime) else until - since
     if begin >= until:
         msg = "since= must lie in the past."
