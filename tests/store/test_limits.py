@@ -36,7 +36,8 @@ async def fill(rig: Rig, key: LiteralString, count: int) -> None:
         + " FROM generate_series(1, %(count)s::int) AS n",
         count=count,
     )
-    await rig.sql("ANALYZE {s}.worker_jobs_open")
+    # Rows of tests before, dead but not removed, would be in the way of whatever counts what is read.
+    await rig.sql("VACUUM (ANALYZE) {s}.worker_jobs_open")
 
 
 async def claim(rig: Rig, room: int = 100) -> list[Job]:
@@ -133,8 +134,7 @@ async def test_a_hundred_thousand_blocked_jobs_of_one_key_cost_one_probe(rig: Ri
     await rig.sql("BEGIN")
     ((found,),) = [tuple(row.values()) for row in await rig.sql(statement, **parameters)]
     await rig.sql("ROLLBACK")
-    # All of their rows lie on many thousands; how many a probe meets depends on what vacuum has done by then.
-    assert found[0]["Plan"]["Shared Hit Blocks"] + found[0]["Plan"]["Shared Read Blocks"] < 3000
+    assert found[0]["Plan"]["Shared Hit Blocks"] + found[0]["Plan"]["Shared Read Blocks"] < 1000
     assert keys(await claim(rig)) == {"free": 1}
 
 
