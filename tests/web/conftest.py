@@ -40,6 +40,7 @@ async def adapter(database_url: str) -> AsyncIterator[Adapter]:
         return payload
 
     made.task("echo")(echo)
+    made.task("other")(echo)
     made.task("ns/task with space")(echo)
     made.task("off", enabled=False)(echo)
     async with made:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -16,27 +15,7 @@ from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.domain.identity import run_id_of
 from adapter.web.auth import make_public_token
 from tests.kit import eventually
-from tests.web.conftest import KEY, as_client, settings_for
-
-
-@pytest.fixture
-async def adapter(database_url: str) -> AsyncIterator[Adapter]:
-    made = Adapter(settings_for(database_url))
-
-    async def echo(payload: object) -> None:
-        del payload
-
-    made.task("echo")(echo)
-    made.task("other")(echo)
-    made.task("off", enabled=False)(echo)
-    async with made:
-        yield made
-
-
-@pytest.fixture
-async def client(adapter: Adapter) -> AsyncIterator[httpx.AsyncClient]:
-    async with as_client(adapter) as made:
-        yield made
+from tests.web.conftest import KEY
 
 
 async def as_user(adapter: Adapter, user_id: str) -> dict[str, str]:
