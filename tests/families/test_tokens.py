@@ -31,13 +31,14 @@ def approvals(adapter: Adapter, stage: Stage) -> None:
 
     @adapter.task("both", retry=ONCE)
     async def both(token: str, ctx: JobContext) -> list[Any]:
-        return [*await asyncio.gather(ctx.trigger_and_wait("quick", 1), ctx.wait_for_token(UUID(token)))]
+        return [*await asyncio.gather(ctx.trigger_and_wait("held", 1), ctx.wait_for_token(UUID(token)))]
 
-    @adapter.task("quick")
-    async def quick(payload: Any) -> Any:
+    @adapter.task("held")
+    async def held(payload: Any) -> Any:
+        await stage.gate.wait()
         return payload
 
-    del approved, both, quick
+    del approved, both, held
 
 
 def shown(token: WaitToken) -> str:
@@ -140,10 +141,13 @@ async def rescued(rig: Rig, job_id: UUID) -> bool:
 
 
 async def test_a_child_and_a_token_at_once_and_a_cancel_in_between(database_url: str) -> None:
-    async with playing(database_url, approvals) as (rig, _), running(rig.worker()):
+    async with playing(database_url, approvals) as (rig, stage), running(rig.worker()):
         token = await rig.adapter.create_token()
         job = await rig.adapter.schedule_job("both", str(token.id))
+        # From the first that ends the job runs again: the child ends after we have looked.
         await eventually(lambda: waits(rig, job.id))
+        stage.gate.set()
+        await eventually(lambda: _is(rig, job.id, "EXECUTING"))
         await rig.adapter.complete_token(token, 2)
         assert await job.result(timedelta(seconds=10)) == [1, 2]
         never = await rig.adapter.create_token()
