@@ -242,6 +242,8 @@ class JobContext:
 
         While it waits this job is WAITING and takes no place of its worker or queue. A try that runs again
         finds the child that this call has made, by the call's number in the handler or its ``key``.
+        Of several waits at once the first that ends lets the job run, until its handler awaits nothing but
+        waits again (by `asyncio.gather`, `asyncio.wait`, a TaskGroup, or one by one).
 
         Raises:
             JobFailedError, JobCanceledError: it ended otherwise.
@@ -292,7 +294,9 @@ class JobContext:
         """Stop the clock of ``max_duration``. Called by the family when a wait begins."""
         if self.countdown is not None:
             self.countdown.pause()
-        if self.limit is not None and (when := self.limit.when()) is not None:
+        if self.limit is None or self.limit.expired():
+            return
+        if (when := self.limit.when()) is not None:
             self._left_s = when - asyncio.get_running_loop().time()
             self.limit.reschedule(None)
 

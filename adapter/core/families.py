@@ -86,7 +86,7 @@ class Families:
 
     def heard(self, topics: set[str]) -> None:
         """Look again: some job has ended, or somebody wants one canceled."""
-        if self.suspended and topics & {FINISHED, CANCEL, "*"}:
+        if (self.suspended or self._waits) and topics & {FINISHED, CANCEL, "*"}:
             self._news.set()
 
     def add(self, wait: Wait) -> None:
@@ -130,6 +130,11 @@ class Families:
         if current is not None and job_id not in self._told:
             self._told.add(job_id)
             self._stop(current, outcome)
+
+    def task_of(self, job_id: UUID) -> asyncio.Task[Any] | None:
+        """Return the task that runs the handler of a try in hand."""
+        current = self._tries.get(str(job_id))
+        return None if current is None else current.task
 
     def begin(self) -> None:
         """Let tries wait: the worker works."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from adapter.core.awaiting import awaits_only
 from adapter.core.planning import JobSpec, ScheduleOptions
 from adapter.core.waits import Wait
 from adapter.domain.errors import (
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from adapter.core.context import JobContext
     from adapter.core.families import Families
 
+#: Of several waits that end one after another, the first lets the job go on, and the row is not written for
+#: each: only after so long it is looked whether the handler does nothing but wait again, then more seldom.
+_AGAIN_S = 0.05
+_SELDOM_S = 1.0
+
 
 class Family:
     """What one try makes and waits for."""
@@ -40,6 +46,11 @@ class Family:
         self._turn = asyncio.Lock()
         self._waits: set[Wait] = set()
         self._suspended_at: float | None = None
+        #: Nobody has taken back that the row is to wait.
+        self._may_row_wait = False
+        self._is_over = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._again: asyncio.Task[None] | None = None
 
     def spec(self, task: str, data: Any, options: ScheduleOptions) -> JobSpec:
         """Return what `run` takes."""
@@ -118,37 +129,56 @@ class Family:
 
     def stop(self) -> None:
         """End every wait: the try is to stop."""
+        self._is_over = True
+        self._look_later(None)
         for wait in self._waits:
             if not wait.done.done():
                 wait.done.set_exception(JobInterruptedError(self._job.id))
 
     async def _suspend(self) -> None:
         async with self._turn:
-            awaiting = list({each for wait in self._waits for each in wait.left})
-            if self._context.is_canceled or not await self._families.reach(lambda: self._write(awaiting)):
+            if self._context.is_canceled or not await self._write():
                 raise JobInterruptedError(self._job.id)
-            if self._suspended_at is None:
-                self._suspended_at = asyncio.get_running_loop().time()
-                self._context.pause()
-                self._families.enter(self._job.id)
+            self._enter()
 
-    async def _write(self, awaiting: list[UUID]) -> bool:
+    def _enter(self) -> None:
+        self._look_later(None)
+        if self._suspended_at is None:
+            self._suspended_at = asyncio.get_running_loop().time()
+            self._context.pause()
+            self._families.enter(self._job.id)
+
+    async def _write(self) -> bool:
+        self._may_row_wait = True
+        awaiting = list({each for wait in self._waits for each in wait.left})
+        # Of a handler that waits for both, a token is what somebody has to be asked for.
+        tokens = any(wait.kind is WaitingFor.TOKEN for wait in self._waits)
+        kind = WaitingFor.TOKEN if tokens else WaitingFor.CHILDREN
+        return await self._families.reach(lambda: self._write_once(awaiting, kind))
+
+    async def _write_once(self, awaiting: list[UUID], kind: WaitingFor) -> bool:
         async with self._families.database.connection() as conn:
             schema = self._families.database.schema
-            # Of a handler that waits for both, a token is what somebody has to be asked for.
-            tokens = any(wait.kind is WaitingFor.TOKEN for wait in self._waits)
-            kind = WaitingFor.TOKEN if tokens else WaitingFor.CHILDREN
             return await families.suspend(conn, schema, self._job, self._lease, awaiting, waiting_for=kind)
 
     async def _resume(self) -> None:
         async with self._turn:
             try:
-                if not await self._families.reach(lambda: self._write_back(families.resume)):
-                    async with self._families.turns[self._job.queue]:
-                        while not await self._families.reach(lambda: self._write_back(families.resume_in)):
-                            await self._families.next_news()
+                if self._may_row_wait:
+                    await self._take_place()
+                    self._may_row_wait = False
+                elif self._context.is_canceled:
+                    raise JobInterruptedError(self._job.id)
             finally:
                 self._go_on()
+        if self._waits:
+            self._look_later(_AGAIN_S)
+
+    async def _take_place(self) -> None:
+        if not await self._families.reach(lambda: self._write_back(families.resume)):
+            async with self._families.turns[self._job.queue]:
+                while not await self._families.reach(lambda: self._write_back(families.resume_in)):
+                    await self._families.next_news()
 
     async def _write_back(self, how: Callable[..., Awaitable[bool | None]]) -> bool:
         began = self._suspended_at
@@ -166,6 +196,34 @@ class Family:
             self._suspended_at = None
             self._context.go_on(waited)
             self._families.leave(self._job.id)
+
+    # ---- waiting again ---------------------------------------------------------------------------
+
+    def _look_later(self, seconds: float | None) -> None:
+        """Look after so many seconds whether the handler does nothing but wait again; None: not at all."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if seconds is not None and not self._is_over:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._look_again, seconds)
+
+    def _look_again(self, waited_s: float) -> None:
+        if self._only_waits:
+            work = self._suspend_again()
+            self._again = asyncio.get_running_loop().create_task(work, name="adapter-waits-again")
+        elif self._waits:
+            self._look_later(min(waited_s * 2, _SELDOM_S))
+
+    @property
+    def _only_waits(self) -> bool:
+        task = self._families.task_of(self._job.id)
+        waiting = {wait.owner for wait in self._waits if wait.owner is not None and not wait.done.done()}
+        return not self._is_over and bool(waiting) and task is not None and awaits_only(task, waiting)
+
+    async def _suspend_again(self) -> None:
+        async with self._turn:
+            if self._suspended_at is None and self._only_waits and await self._write() and not self._is_over:
+                self._enter()
 
 
 def _all_there(ids: Sequence[UUID], jobs: dict[UUID, Job]) -> None:

@@ -11,11 +11,15 @@ _MOST_LOOKED_AT = 500
 
 
 class Wait:
-    """Jobs, or tokens, that one call waits for. ``left`` are those that were open when last looked at."""
+    """Jobs, or tokens, that one call waits for, made by the task that waits.
+
+    ``left`` are those that were open when last looked at.
+    """
 
     def __init__(self, left: list[UUID], kind: WaitingFor) -> None:
         self.left = left
         self.kind = kind
+        self.owner = asyncio.current_task()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reach = 1
 

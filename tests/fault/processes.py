@@ -46,6 +46,16 @@ def declare(adapter: Adapter, directory: Path | None = None) -> None:
         ledger.write("end", context.job.id)
         return len(ended)
 
+    @adapter.task("gathers")
+    async def gathers(data: dict[str, Any], context: JobContext) -> int:
+        """Its first child is done at once."""
+        assert ledger is not None
+        ledger.write("start", context.job.id)
+        waits = [context.trigger_and_wait(short, {"seconds": each}) for each in (0, data["seconds"])]
+        ended = await asyncio.gather(*waits)
+        ledger.write("end", context.job.id)
+        return len(ended)
+
     @adapter.task("narrow", queue=NARROW)
     async def narrow(data: dict[str, Any], context: JobContext) -> int:
         return await short(data, context)
@@ -77,7 +87,7 @@ def declare(adapter: Adapter, directory: Path | None = None) -> None:
         ledger.write("start", context.job.id)
 
     adapter.remote_task("away", remote_id={"trigger": "away"})
-    del parent, narrow, family, poison, either
+    del parent, gathers, narrow, family, poison, either
 
 
 async def worker(adapter: Adapter, directory: Path) -> None:

@@ -27,6 +27,22 @@ async def test_a_worker_is_killed_while_its_parents_wait(site: Site) -> None:
     assert max(ledger.starts(entries)[each] for each in parents) == 2
 
 
+async def test_a_worker_is_killed_while_its_parents_wait_for_the_second_of_two(site: Site) -> None:
+    parents = await site.schedule(3, 0.7, "gathers")
+    first = await site.start("worker", **LEASE).ready()
+    waits = "waiting_for = 'children' AND type = 'gathers' AND cardinality(awaiting) = 1"
+    await eventually(lambda: site.count("worker_jobs_open", waits), within=20)
+    first.kill()
+    await site.start("worker", **LEASE).ready()
+    await site.all_done(within=30)
+    rows = site.rows("SELECT id, parent_id, status FROM worker_jobs_finished")
+    children = [row["id"] for row in rows if row["parent_id"] in parents]
+    assert len(children) == 2 * len(parents), "children were made twice or lost"
+    site.check([*parents, *children])
+    assert {row["status"] for row in rows} == {"COMPLETED"}
+    assert site.count("job_events", "kind = 'rescued'") >= 1
+
+
 async def test_a_worker_is_killed_before_the_children_it_asked_for_are_committed(site: Site) -> None:
     parents = await site.schedule(3, 0.05, "parent")
     with held_up(site, "INSERT", "NEW.parent_id IS NOT NULL") as gate:
