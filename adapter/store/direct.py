@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, LiteralString, TypeAlias
 from uuid import UUID
 
@@ -20,6 +20,8 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, PGnotify, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import DictRow
+
+from adapter.store.watched_socket import WatchedSocket
 
 #: What a parameter may be; PostgreSQL takes its type from where it stands, so a cast says it where that is unclear.
 Value: TypeAlias = "str | int | UUID | Sequence[str | int | None] | None"
@@ -70,6 +72,7 @@ class Direct(AsyncConnection[DictRow]):
 
     _names: dict[LiteralString, bytes] | None = None
     _named = 0
+    _watched: WatchedSocket | None = None
 
     async def run(self, statement: LiteralString, parameters: Mapping[str, Value]) -> PGresult:
         """Run a statement with named parameters, in a transaction of its own unless one is open.
@@ -119,9 +122,8 @@ class Direct(AsyncConnection[DictRow]):
         Raises:
             psycopg.OperationalError: the connection is lost.
         """
-        loop = asyncio.get_running_loop()
-        arrived: asyncio.Future[None] = loop.create_future()
-        socket, heard = self.pgconn.socket, self._notifications()
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heard = self._notifications()
 
         def read() -> None:
             try:
@@ -135,15 +137,25 @@ class Direct(AsyncConnection[DictRow]):
                 arrived.set_result(None)
 
         if not heard:
-            loop.add_reader(socket, read)
+            watched = self._expecting(read)
             try:
                 async with asyncio.timeout(seconds):
                     await arrived
             except TimeoutError:
                 return []
             finally:
-                loop.remove_reader(socket)
+                watched.ignore()
         return heard
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._unwatch()
+        await super().close()
+
+    def abandon(self) -> None:
+        """Close at once, whatever the connection is in the middle of."""
+        self._unwatch()
+        self.pgconn.finish()
 
     def _notifications(self) -> list[PGnotify]:
         return list(iter(self.pgconn.notifies, None))
@@ -168,19 +180,29 @@ class Direct(AsyncConnection[DictRow]):
         await self._result()
 
     async def _result(self) -> PGresult:
-        loop, reply = asyncio.get_running_loop(), _Reply(self.pgconn)
-        loop.add_reader(reply.socket, reply.read)
+        reply = _Reply(self.pgconn)
+        watched = self._expecting(reply.read)
         try:
             if self.pgconn.flush():
-                loop.add_writer(reply.socket, reply.write)
+                watched.push(reply.write)
             await reply.complete
         finally:
-            loop.remove_reader(reply.socket)
-            loop.remove_writer(reply.socket)
+            watched.ignore()
         for result in reply.results:
             if result.status not in _GOOD:
                 raise psycopg.errors.error_from_result(result)
         return reply.results[0]
+
+    def _expecting(self, read: Callable[[], object]) -> WatchedSocket:
+        if self._watched is None:
+            self._watched = WatchedSocket(self.pgconn.socket)
+        self._watched.expect(read)
+        return self._watched
+
+    def _unwatch(self) -> None:
+        watched, self._watched = self._watched, None
+        if watched is not None:
+            watched.close()
 
 
 class _Reply:
@@ -188,8 +210,6 @@ class _Reply:
 
     def __init__(self, pgconn: PGconn) -> None:
         self._pgconn = pgconn
-        #: The connection may forget its own while we wait.
-        self.socket = pgconn.socket
         self.results: list[PGresult] = []
         self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -205,12 +225,13 @@ class _Reply:
         except psycopg.Error as error:
             self._fail(error)
 
-    def write(self) -> None:
+    def write(self) -> bool:
+        """Send on; whether there is more to send."""
         try:
-            if not self._pgconn.flush():
-                asyncio.get_running_loop().remove_writer(self.socket)
+            return bool(self._pgconn.flush())
         except psycopg.Error as error:
             self._fail(error)
+            return False
 
     def _fail(self, error: psycopg.Error) -> None:
         if not self.complete.done():

@@ -79,13 +79,13 @@ class Pool:
         # From here on a place is ours, whatever becomes of the connection in it.
         try:
             if conn is not None and not await self._is_alive(conn):
-                conn.pgconn.finish()
+                conn.abandon()
                 conn = None
             if conn is None:
                 conn = await self._made()
         except BaseException:
             if conn is not None:
-                conn.pgconn.finish()
+                conn.abandon()
             self._free_place()
             raise
         return conn
@@ -175,8 +175,8 @@ class Pool:
         self._count -= 1
 
     def _abandon(self, conn: Pooled) -> None:
-        """Close at once, without a farewell that could wait for a dead network."""
-        conn.pgconn.finish()
+        """Close without a farewell that could wait for a dead network."""
+        conn.abandon()
         self._free_place()
 
     async def _is_alive(self, conn: Pooled) -> bool:
