@@ -128,6 +128,10 @@ class Adapter(
         self, specs: list[JobSpec], within: AsyncCaller | None = None, *, notify: str = "after_commit"
     ) -> list[JobHandle[Any]]:
         """Schedule what `Task.job` describes, all or nothing; one handle per spec, in order."""
+        if within is None and (handles := await self.mass_insert.insert(specs, self)) is not None:
+            if notify != "no" and handles[0].status is JobStatus.QUEUED:
+                self.notifier.poke(handles[0].job.queue)
+            return handles
         planned = [self.planner.plan(spec) for spec in specs]
         if not planned:
             return []

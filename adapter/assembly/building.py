@@ -38,6 +38,7 @@ from adapter.core.group_commit import GroupCommit
 from adapter.core.hooks import HookPoints
 from adapter.core.inbox import Inbox
 from adapter.core.maintenance import Maintenance
+from adapter.core.mass_insert import MassInsert
 from adapter.core.outcomes import Observers
 from adapter.core.parts import Parts
 from adapter.core.pass_through import PassThrough
@@ -96,6 +97,7 @@ _MADE_BY_OPEN = frozenset(
         "insights",
         "letters",
         "maintenance",
+        "mass_insert",
         "notifier",
         "overview",
         "packets",
@@ -190,6 +192,7 @@ class Building(HookPoints[Any, Any], ABC):
         )
         self.scheduler = Scheduler(self.planner, self.registry, self._flags, delaying=frozenset(able))
         self.group_commit = GroupCommit(self.database, self.scheduler)
+        self.mass_insert = MassInsert(self.database, self.planner, self.scheduler)
         self._parts = Parts(
             database=self.database,
             registry=self.registry,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
 
-from adapter.core.registry import TaskDefinition, policies_from_mapping
+from pydantic import ValidationError
+
+from adapter.core.registry import TaskDefinition, problems_of
 from adapter.core.tasks import BatchDecorator, Task, TaskDecorator, TaskOptions, hooks_of, policy_of
-from adapter.domain.task import Batch
+from adapter.domain.errors import TaskDefinitionError
+from adapter.domain.job import LOCAL, executor_name
+from adapter.domain.task import Batch, RetryPolicy, TaskPolicy
 
 P = TypeVar("P")
 Handlers = Mapping[str, Callable[..., Any]]
@@ -70,3 +74,41 @@ class DeclaresTasks(ABC):
     @abstractmethod
     def _declared(self, definition: TaskDefinition[Any, Any]) -> Task[Any, Any]:
         """Add a task to the registry."""
+
+
+def policies_from_mapping(
+    definitions: Mapping[str, Mapping[str, Any]], handlers: Mapping[str, Any]
+) -> Iterable[TaskPolicy]:
+    """Read a registry written as one mapping, in the shape of the Trigger.dev guides.
+
+    ``{"processLargeDataset": {"executor": "trigger", "triggerTaskId": "process-large-dataset",
+    "description": "...", "retryConfig": {"maxAttempts": 3, ...}}}``; ``workerJobType`` names the local
+    task where it differs. ``handlers`` says which of them can run here.
+
+    Raises:
+        TaskDefinitionError: a key is not known, or a value does not fit.
+    """
+    known = {"executor", "triggerTaskId", "workerJobType", "description", "retryConfig"}
+    for name, definition in definitions.items():
+        if strange := sorted(set(definition) - known):
+            msg = f"Task {name!r}: unknown keys {strange}. Known: {sorted(known)}."
+            raise TaskDefinitionError(msg)
+        try:
+            retry = RetryPolicy.model_validate(definition.get("retryConfig", {}))
+        except ValidationError as error:
+            msg = f"Task {name!r}: retryConfig: {'; '.join(problems_of(error))}."
+            raise TaskDefinitionError(msg) from None
+        remote = definition.get("triggerTaskId")
+        task = str(definition.get("workerJobType", name))
+        executor = executor_name(str(definition.get("executor", LOCAL)))
+        remote_ids = {"trigger": str(remote)} if remote else {}
+        if executor != LOCAL:
+            remote_ids.setdefault(executor, task)
+        yield TaskPolicy(
+            id=task,
+            runs_locally=task in handlers,
+            description=str(definition.get("description", "")),
+            executor=executor,
+            remote_ids=remote_ids,
+            retry=retry,
+        )

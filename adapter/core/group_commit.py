@@ -53,7 +53,7 @@ class GroupCommit:
         Raises:
             DatabaseUnavailableError: it is not known whether the job is in.
         """
-        if not self._scheduler.is_plain(planned):
+        if self._scheduler.fresh_flags is None or not self._scheduler.is_plain(planned):
             return None
         if self._is_writing:
             wanted = _Wanted(planned, asyncio.get_running_loop().create_future())

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from adapter.domain.errors import JobCanceledError, JobFailedError
 from adapter.domain.job import Job, JobStatus
-from adapter.store.rows import Written
+from adapter.store.rows import Alike, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,23 +36,41 @@ class Jobs(Protocol):
 class JobHandle(Generic[R]):
     """A scheduled job, as it was last seen through this handle."""
 
-    __slots__ = ("__weakref__", "_jobs", "_load", "_seen")
+    __slots__ = ("__weakref__", "_id", "_jobs", "_load", "_payload", "_what")
 
-    def __init__(self, jobs: Jobs, job: Job | Written, load: Callable[[Any], R]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        job: Job | Written | Alike,
+        load: Callable[[Any], R],
+        job_id: bytes = b"",
+        payload: bytes = b"",
+    ) -> None:
+        """``job_id`` and ``payload``: of one that is `Alike` others."""
         self._jobs = jobs
         self._load = load
-        self._seen = job
+        self._what = job
+        self._id = job_id
+        self._payload = payload
+
+    @property
+    def _seen(self) -> Job | Written:
+        # Of many jobs most are never looked at.
+        if isinstance(self._what, Alike):
+            self._what = self._what.written(self._id, self._payload)
+        return self._what
 
     @property
     def job(self) -> Job:
         """The row as it was last seen through this handle."""
-        if isinstance(self._seen, Written):
-            self._seen = self._seen.job()
-        return self._seen
+        seen = self._seen
+        if isinstance(seen, Written):
+            self._what = seen = seen.job()
+        return seen
 
     @job.setter
     def job(self, job: Job) -> None:
-        self._seen = job
+        self._what = job
 
     def __repr__(self) -> str:
         """Return the job's id, task and status."""

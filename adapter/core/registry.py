@@ -9,7 +9,7 @@ import inspect
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -22,12 +22,11 @@ from adapter.core.calling import is_async
 from adapter.core.hooks import Hooks
 from adapter.domain.errors import InvalidPayloadError, TaskDefinitionError, UnknownTaskError
 from adapter.domain.failback import CANARY
-from adapter.domain.job import LOCAL, executor_name
 from adapter.domain.json import problems
 from adapter.domain.limits import Limits
 from adapter.domain.parity import Price
 from adapter.domain.routing import environment_spelling
-from adapter.domain.task import RetryPolicy, TaskPolicy
+from adapter.domain.task import TaskPolicy
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -131,6 +130,21 @@ class TaskDefinition(Generic[P, R]):
         if len(text) > _LONGEST_UNCHECKED or _SUSPICIOUS.search(text):
             return json.dumps(self.dump_payload(payload), allow_nan=False, separators=(",", ":"))
         return text.decode()
+
+    def dump_payload_texts(self, payloads: Sequence[Any]) -> list[bytes]:
+        """Return `dump_payload_text` of each, as bytes.
+
+        Raises:
+            InvalidPayloadError: of the first that does not fit.
+        """
+        validate, to_json = self._payload.validator.validate_python, self._payload.serializer.to_json
+        try:
+            texts = [to_json(validate(each)) for each in payloads]
+        except (ValueError, RecursionError):
+            return [self.dump_payload_text(each).encode() for each in payloads]
+        if max(map(len, texts), default=0) <= _LONGEST_UNCHECKED and not _SUSPICIOUS.search(b" ".join(texts)):
+            return texts
+        return [self.dump_payload_text(each).encode() for each in payloads]
 
     def load_payload(self, data: Any) -> P:
         """Return what the handler gets.
@@ -359,41 +373,3 @@ class Registry:
     def runnable(self) -> dict[str, str]:
         """The tasks that run here, and the hash of their schemas."""
         return {each.id: each.schema_hash for each in self._tasks.values() if each.runs_here}
-
-
-def policies_from_mapping(
-    definitions: Mapping[str, Mapping[str, Any]], handlers: Mapping[str, Any]
-) -> Iterable[TaskPolicy]:
-    """Read a registry written as one mapping, in the shape of the Trigger.dev guides.
-
-    ``{"processLargeDataset": {"executor": "trigger", "triggerTaskId": "process-large-dataset",
-    "description": "...", "retryConfig": {"maxAttempts": 3, ...}}}``; ``workerJobType`` names the local
-    task where it differs. ``handlers`` says which of them can run here.
-
-    Raises:
-        TaskDefinitionError: a key is not known, or a value does not fit.
-    """
-    known = {"executor", "triggerTaskId", "workerJobType", "description", "retryConfig"}
-    for name, definition in definitions.items():
-        if strange := sorted(set(definition) - known):
-            msg = f"Task {name!r}: unknown keys {strange}. Known: {sorted(known)}."
-            raise TaskDefinitionError(msg)
-        try:
-            retry = RetryPolicy.model_validate(definition.get("retryConfig", {}))
-        except ValidationError as error:
-            msg = f"Task {name!r}: retryConfig: {'; '.join(problems_of(error))}."
-            raise TaskDefinitionError(msg) from None
-        remote = definition.get("triggerTaskId")
-        task = str(definition.get("workerJobType", name))
-        executor = executor_name(str(definition.get("executor", LOCAL)))
-        remote_ids = {"trigger": str(remote)} if remote else {}
-        if executor != LOCAL:
-            remote_ids.setdefault(executor, task)
-        yield TaskPolicy(
-            id=task,
-            runs_locally=task in handlers,
-            description=str(definition.get("description", "")),
-            executor=executor,
-            remote_ids=remote_ids,
-            retry=retry,
-        )

@@ -116,11 +116,27 @@ class Scheduler:
     def is_plain(self, planned: Planned) -> bool:
         """Whether `at_once` inserts such a job, beside others, and without asking anything first."""
         terms = planned.job.terms
-        return (
-            self._flags.fresh is not None
-            and are_plain((terms,), MOST_ROWS)
-            and terms.queue in self._registry.queue_limits
-        )
+        return are_plain((terms,), MOST_ROWS) and terms.queue in self._registry.queue_limits
+
+    @property
+    def fresh_flags(self) -> Flags | None:
+        """The flags, if they are known and not too old to decide with."""
+        return self._flags.fresh
+
+    def read_flags(self) -> Steps[Flags]:
+        """Read the flags anew."""
+        return self._flags.reading()
+
+    def forget_flags(self) -> None:
+        """Drop the flags: they have changed."""
+        self._flags.forget()
+
+    def routes_alike(self, planned: Planned, flags: Flags) -> bool:
+        """Whether all jobs run here that differ from this one in their payloads at most."""
+        task = planned.definition.id
+        if depends_on_job(task, flags) or self._registry.find(task) is None:
+            return False
+        return self._route(planned, flags)[0].executor == LOCAL
 
     def at_once(self, planned: Sequence[Planned]) -> Steps[list[Written]]:
         """Insert jobs that have no name for others to hold, in one statement; all of them or none."""

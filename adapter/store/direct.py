@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, LiteralString, TypeAlias
 from uuid import UUID
@@ -24,9 +25,12 @@ from psycopg.rows import DictRow
 from adapter.store.watched_socket import WatchedSocket
 
 #: What a parameter may be; PostgreSQL takes its type from where it stands, so a cast says it where that is unclear.
-Value: TypeAlias = "str | int | UUID | Sequence[str | int | None] | None"
+#: Bytes are in PostgreSQL's binary format, everything else travels as text.
+Value: TypeAlias = "str | int | UUID | bytes | Sequence[str | int | None] | None"
 
 _PARAMETER = re.compile(r"%(?:%|\((\w+)\)s)")
+#: Of the binary format: dimensions, flags, the element's type, how many, the first one's number; an element's length.
+_ARRAY_HEAD, _LENGTH = struct.Struct(">iiIii"), struct.Struct(">i")
 #: A session keeps this many statements; they are few, unless callers vary what they say about their jobs.
 _MOST_PREPARED = 100
 _GOOD = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
@@ -41,9 +45,15 @@ def array(texts: Sequence[str | None]) -> str:
     return "{" + ",".join(quoted) + "}"
 
 
+def binary_array(element: int, items: Sequence[bytes]) -> bytes:
+    """Return an array of values in the binary format, whose type has this oid, in that format."""
+    head = _ARRAY_HEAD.pack(1, 0, element, len(items), 1)
+    return head + b"".join([part for item in items for part in (_LENGTH.pack(len(item)), item)])
+
+
 def _encoded(value: Value) -> bytes | None:
-    if value is None:
-        return None
+    if value is None or isinstance(value, bytes):
+        return value
     if isinstance(value, (str, int, UUID)):
         text = str(value)
     else:
@@ -74,32 +84,61 @@ class Direct(AsyncConnection[DictRow]):
     _named = 0
     _watched: WatchedSocket | None = None
 
-    async def run(self, statement: LiteralString, parameters: Mapping[str, Value]) -> PGresult:
+    async def run(
+        self,
+        statement: LiteralString,
+        parameters: Mapping[str, Value],
+        meanwhile: Callable[[], object] | None = None,
+    ) -> PGresult:
         """Run a statement with named parameters, in a transaction of its own unless one is open.
 
-        Canceled meanwhile, the connection is in the middle of it and of no more use.
+        ``meanwhile`` is called once all is sent. Canceled, the connection is in the middle of it and of no more use.
 
         Raises:
             psycopg.Error: as from a cursor.
         """
-        text, names = _numbered(statement)
-        values = [_encoded(parameters[name]) for name in names]
-        if self.prepare_threshold is None or self.pgconn.transaction_status != TransactionStatus.IDLE:
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
             # In a transaction a name that is lost would cost all that was done in it.
-            self.pgconn.send_query_params(text, values)
-            return await self._result()
+            return await self._run(statement, parameters, meanwhile, prepared=False)
         try:
-            return await self._run_prepared(statement, text, values)
+            return await self.run_once(statement, parameters, meanwhile)
         except psycopg.errors.InvalidSqlStatementName:
             # After a rollback psycopg deallocates everything, and what it did not prepare as well. Nothing was run.
-            self._names = None
-            return await self._run_prepared(statement, text, values)
+            return await self.run_once(statement, parameters)
 
-    async def _run_prepared(
-        self, statement: LiteralString, text: bytes, values: list[bytes | None]
+    async def run_once(
+        self,
+        statement: LiteralString,
+        parameters: Mapping[str, Value],
+        meanwhile: Callable[[], object] | None = None,
     ) -> PGresult:
-        self.pgconn.send_query_prepared(await self._name(statement, text), values)
-        return await self._result()
+        """Do what `run` does, prepared also in a transaction, which the caller can begin again.
+
+        Raises:
+            psycopg.errors.InvalidSqlStatementName: the session has forgotten the statement; it will not the next time.
+        """
+        try:
+            return await self._run(statement, parameters, meanwhile, prepared=True)
+        except psycopg.errors.InvalidSqlStatementName:
+            self._names = None
+            raise
+
+    async def _run(
+        self,
+        statement: LiteralString,
+        parameters: Mapping[str, Value],
+        meanwhile: Callable[[], object] | None,
+        *,
+        prepared: bool,
+    ) -> PGresult:
+        text, names = _numbered(statement)
+        given = [parameters[name] for name in names]
+        values, formats = [_encoded(each) for each in given], [int(isinstance(each, bytes)) for each in given]
+        if prepared and self.prepare_threshold is not None:
+            self.pgconn.send_query_prepared(await self._name(statement, text), values, formats)
+        else:
+            self.pgconn.send_query_params(text, values, None, formats)
+        return await self._result(meanwhile)
 
     async def rows(self, statement: LiteralString, parameters: Mapping[str, Value]) -> list[tuple[Any, ...]]:
         """Do what `run` does and return the rows."""
@@ -107,7 +146,10 @@ class Direct(AsyncConnection[DictRow]):
 
     async def mappings(self, statement: LiteralString, parameters: Mapping[str, Value]) -> list[DictRow]:
         """Do what `run` does and return the rows by the names of their columns."""
-        result = await self.run(statement, parameters)
+        return self.mapped(await self.run(statement, parameters))
+
+    def mapped(self, result: PGresult) -> list[DictRow]:
+        """Return the rows of a result by the names of their columns."""
         names = [(result.fname(number) or b"").decode() for number in range(result.nfields)]
         return [dict(zip(names, row, strict=True)) for row in self._loaded(result)]
 
@@ -179,12 +221,14 @@ class Direct(AsyncConnection[DictRow]):
         self.pgconn.send_query_params(text, None)
         await self._result()
 
-    async def _result(self) -> PGresult:
+    async def _result(self, meanwhile: Callable[[], object] | None = None) -> PGresult:
         reply = _Reply(self.pgconn)
         watched = self._expecting(reply.read)
         try:
             if self.pgconn.flush():
                 watched.push(reply.write)
+            if meanwhile is not None:
+                meanwhile()
             await reply.complete
         finally:
             watched.ignore()

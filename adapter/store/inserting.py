@@ -77,7 +77,8 @@ _NOTED = """INSERT INTO {s}.job_events (job_id, epoch, kind, detail)
 
 
 @functools.lru_cache(maxsize=512)
-def _insert(shape: Shape) -> LiteralString:
+def insert_statement(shape: Shape) -> LiteralString:
+    """Return the statement that inserts jobs of this shape."""
     keyed = [name for name in _KEY_PARTS if name in shape]
     columns = source(shape, with_keys=bool(keyed))
     stored = [
@@ -186,7 +187,7 @@ def insert_plain(jobs: Sequence[NewJob], flags_version: int) -> Steps[list[Writt
     """Insert at most `MOST_ROWS` jobs that `are_plain`: all of them, in their order, or none."""
     shape, parameters = shaped(jobs, counted=True)
     parameters["flags_version"] = flags_version
-    rows = yield Statement(_insert(shape), parameters)
+    rows = yield Statement(insert_statement(shape), parameters)
     if not rows or not rows[0]["written"]:
         return []
     at = rows[0]["at"]
@@ -213,7 +214,7 @@ def _insert_part(jobs: Sequence[NewJob], flags_version: int) -> Steps[dict[UUID,
     parameters["flags_version"] = flags_version
     if shape.replaces:
         parameters |= {"ids": [job.id for job in jobs], "by": "tag"}
-    rows = yield Statement(_insert(shape), parameters)
+    rows = yield Statement(insert_statement(shape), parameters)
     by_id = {job.id: job for job in jobs}
     done: dict[UUID, Job | Written] = {
         row["id"]: Written(by_id[row["id"]], row["created_at"], row) for row in rows if row["id"] in by_id

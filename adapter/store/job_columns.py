@@ -15,7 +15,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from adapter.domain.job import LOCAL, JobStatus, NewJob, Terms
-from adapter.store.direct import array
+from adapter.store.direct import array, binary_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,10 @@ _ASKED = (
 )
 _OF_TERMS = tuple(column for column in (*_STORED, *_ASKED) if column.text is not _by_job)
 DEFAULTS = {column.name: column.default for column in _STORED}
+#: PostgreSQL reads an id of an array of ids, and casts one of an array of texts.
+_ARRAYS = {"id": "uuid[]"}
+#: The oids of types.
+_UUID, _TEXT = 2950, 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,24 @@ def shaped(jobs: Sequence[NewJob], *, counted: bool) -> tuple[Shape, dict[str, A
     return shape, parameters
 
 
+def shaped_alike(
+    like: NewJob, ids: Sequence[bytes], payloads: Sequence[bytes]
+) -> tuple[Shape, dict[str, Any]]:
+    """Return how plain jobs are written that differ from this one in nothing but id and payload, and the parameters."""
+    parameters: dict[str, Any] = dict(_texts_of(like))
+    shape = Shape(
+        tuple(parameters),
+        ("id", "data"),
+        remote=like.executor != LOCAL,
+        waiting=like.status is JobStatus.WAITING,
+        replaces=False,
+        counted=True,
+    )
+    parameters["id"] = binary_array(_UUID, ids)
+    parameters["data"] = binary_array(_TEXT, payloads)
+    return shape, parameters
+
+
 def _columns_of(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Return the columns of rows as arrays. Values that are the same in all stay so: fewer kinds of statements."""
     names = sorted({name for row in rows for name in row})
@@ -231,7 +253,7 @@ def from_(shape: Shape) -> str:
     """Return where the rows come from: nowhere, once the flags are no longer those of ``flags_version``."""
     rows = ""
     if shape.varying:
-        arrays = ", ".join(f"%({name})s::text[]" for name in shape.varying)
+        arrays = ", ".join(f"%({name})s::{_ARRAYS.get(name, 'text[]')}" for name in shape.varying)
         rows = f", unnest({arrays}) AS u({', '.join(shape.varying)})"
     return f"FROM {{s}}.flags_state f{rows} WHERE f.version = %(flags_version)s"
 

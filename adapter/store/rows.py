@@ -149,6 +149,23 @@ class Written:
         )
 
 
+class Alike:
+    """What jobs of one call have in common that differ in nothing but id and payload."""
+
+    __slots__ = ("at", "like")
+
+    def __init__(self, like: NewJob) -> None:
+        self.like = like
+        #: When they were inserted, once they are.
+        self.at: datetime | None = None
+
+    def written(self, job_id: bytes, payload: bytes) -> Written:
+        """Return one of them."""
+        assert self.at is not None
+        new = replace(self.like, id=UUID(bytes=job_id), payload=payload.decode())
+        return Written(new, self.at)
+
+
 def found(job: Job, *, repeated: bool = False) -> Job:
     """Mark a job as found instead of created; ``repeated``: by a repetition of the call that made it."""
     return replace(job, deduplicated=True, repeated=repeated)
