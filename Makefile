@@ -7,10 +7,12 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
 # One a core: with a third the tests that wait for processes miss their moments.
 WORKERS ?= 2
+# What many processes import is compiled once, whatever the surroundings say.
+export PYTHONDONTWRITEBYTECODE :=
 STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all test-most test-patient test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
+.PHONY: help demo test test-all test-most test-patient test-beside test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
 	check-quickstart check-migrations coverage soak bench bench-setup flips lock setup setup-all setup-node setup-older setup-pgbouncer setup-browser clean
 
 help:
@@ -35,11 +37,11 @@ setup: .venv/.ready
 setup-node: .venv/.node
 setup-all: setup tests/interop/node/node_modules/.package-lock.json setup-pgbouncer setup-browser
 setup-older: tests/peers/postgres/node_modules/.package-lock.json
-# Its tests skip without it, but not in CI.
+# Its tests skip without it, but not in CI. One after the other: Debian installs one package at a time.
 setup-pgbouncer:
 	@scripts/debian_package.sh pgbouncer > /dev/null || test "$$CI" != true
 
-setup-browser:
+setup-browser: | setup-pgbouncer
 	@scripts/debian_package.sh chromium-headless-shell > /dev/null || test "$$CI" != true
 
 .venv/.ready: requirements.lock pyproject.toml scripts/setup_venv.sh
@@ -61,10 +63,16 @@ tests/peers/postgres/node_modules/.package-lock.json: tests/peers/postgres/packa
 
 # ---- tests ----
 
-# The type checker computes while the tests wait; the tests that only wait do so beside the others.
-test: check-format check-lint check-layers check-quickstart setup-all
-	@$(MAKE) --no-print-directory --jobs 3 check-types test-most test-patient
-	@$(MAKE) --no-print-directory test-oldest test-between
+# What loads from elsewhere loads at once; the type checkers compute while the tests wait; and the tests that only wait do
+# so beside the others, followed by those on older servers, one at a time.
+test:
+	@$(MAKE) --no-print-directory --jobs 3 setup-all setup-older check-format check-lint check-layers
+	@$(MAKE) --no-print-directory --jobs 4 check-quickstart check-types test-most test-beside
+
+test-beside:
+	@$(MAKE) --no-print-directory test-patient
+	@$(MAKE) --no-print-directory test-oldest WORKERS=1
+	@$(MAKE) --no-print-directory test-between WORKERS=1
 
 test-all: test-most test-patient
 

@@ -1,6 +1,7 @@
 """The command, called in this process or started as one of its own."""
 
 import asyncio
+import functools
 import json
 import os
 import subprocess
@@ -10,9 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import psutil
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from adapter.cli.root import app
@@ -21,6 +24,7 @@ from tests import kit, pooling
 T = TypeVar("T")
 
 SHOP = "tests.cli.shop:adapter"
+_commands = functools.cache(get_command)
 #: Slow machines may take long; a test that passes does not.
 PATIENCE_S = 60.0
 
@@ -41,7 +45,9 @@ class Answer:
 
 def adapter(*arguments: str, env: dict[str, str] | None = None, given: str | None = None) -> Answer:
     """Run ``adapter <arguments>`` here; an error nobody foresaw is raised."""
-    result = CliRunner(env=env or {}).invoke(app, list(arguments), input=given, prog_name="adapter")
+    # Made anew for each call, the commands would take longer than what they do.
+    with mock.patch("typer.testing._get_command", _commands):
+        result = CliRunner(env=env or {}).invoke(app, list(arguments), input=given, prog_name="adapter")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Answer(result.exit_code, result.stdout, result.stderr)

@@ -200,6 +200,7 @@ def slow(adapter: Adapter, stage: Stage) -> None:
 
     @adapter.task("stubborn")
     async def stubborn(payload: Any) -> str:
+        stage.seen.append("began")
         try:
             await stage.gate.wait()
         except asyncio.CancelledError:
@@ -242,10 +243,10 @@ async def test_a_job_that_completes_although_it_was_canceled_is_completed(databa
         job = await rig.adapter.schedule_job("stubborn")
         worker = rig.worker(lease=timedelta(seconds=2), grace=timedelta(seconds=1))
         async with running(worker):
-            await eventually(lambda: worker.running == 1)
+            await eventually(lambda: stage.seen)
             await rig.adapter.cancel_job(job.id)
             await eventually(lambda: _has_status(rig, job.id, "COMPLETED"))
-        assert stage.seen == ["ignored"]
+        assert stage.seen == ["began", "ignored"]
 
 
 async def test_a_job_that_waits_for_its_retry_is_canceled_at_once(database_url: str) -> None:

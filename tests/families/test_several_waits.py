@@ -200,7 +200,7 @@ async def test_a_stop_before_it_waits_again_lets_go_as_well(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with playing(database_url, declare) as (rig, _):
-        monkeypatch.setattr("adapter.core.family._AGAIN_S", 0.4)
+        monkeypatch.setattr("adapter.core.family._AGAIN_S", 1.0)
         async with running(rig.worker(grace=timedelta(minutes=10))):
             job, _ = await begun(rig, "several", "gathering")
             await eventually(lambda: goes_on(rig, job.id))
@@ -231,13 +231,13 @@ async def test_one_that_was_lost_meanwhile_writes_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with playing(database_url, declare) as (rig, _):
-        monkeypatch.setattr("adapter.core.family._AGAIN_S", 0.4)
+        monkeypatch.setattr("adapter.core.family._AGAIN_S", 1.0)
         async with running(rig.worker(grace=timedelta(seconds=0.2))):
             job, _ = await begun(rig, "several", "gathering")
             await eventually(lambda: goes_on(rig, job.id))
             await rig.set(job.id, "claim_number = claim_number + 1")
             began = asyncio.get_running_loop().time()
-            await eventually(lambda: asyncio.get_running_loop().time() - began > 0.6)
+            await eventually(lambda: asyncio.get_running_loop().time() - began > 1.2)
             assert await rig.status(job.id) == "EXECUTING"
 
 

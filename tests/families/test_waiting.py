@@ -247,8 +247,10 @@ async def test_the_time_of_a_wait_does_not_count_as_its_duration(database_url: s
     async with playing(database_url, declare) as (rig, stage), running(rig.worker()):
         done = await rig.adapter.schedule_job("brief", 0.0)
         late = await rig.adapter.schedule_job("brief", 5.0)
+        for job in (done, late):
+            await eventually(lambda job=job: _waits(rig, job.id))
         began = asyncio.get_running_loop().time()
-        await eventually(lambda: asyncio.get_running_loop().time() - began > 0.7)
+        await eventually(lambda: asyncio.get_running_loop().time() - began > 0.5)
         assert (await rig.status(done.id), await rig.status(late.id)) == ("WAITING", "WAITING")
         stage.gate.set()
         await done.result(timedelta(seconds=10))

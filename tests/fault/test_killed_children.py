@@ -15,6 +15,8 @@ from tests.fault.isolated import adapter as declared
 from tests.fault.site import Process, Site
 from tests.kit import eventually
 
+pytestmark = pytest.mark.patient
+
 
 @pytest.fixture
 def apart(site: Site, tmp_path: Path) -> Site:

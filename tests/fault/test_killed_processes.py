@@ -13,6 +13,8 @@ from tests.fault.remote import Hold, Remote
 from tests.fault.site import Site
 from tests.kit import eventually
 
+pytestmark = pytest.mark.patient
+
 LEASE = {"ADAPTER_WORKER_LEASE_SECONDS": "2", "ADAPTER_WORKER_CONCURRENCY": "8"}
 
 

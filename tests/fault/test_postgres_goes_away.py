@@ -15,6 +15,8 @@ from tests.fault.pooler import pooled
 from tests.fault.site import Site
 from tests.kit import eventually
 
+pytestmark = pytest.mark.patient
+
 BOOTS = 50
 
 
