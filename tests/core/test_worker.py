@@ -213,7 +213,8 @@ def slow(adapter: Adapter, stage: Stage) -> None:
 @pytest.mark.parametrize("task", ["slow", "slow-thread"])
 async def test_a_handler_out_of_time_times_out_and_is_told(database_url: str, task: str) -> None:
     async with playing(database_url, slow, worker_cancel_grace_seconds=0.05) as (rig, stage):
-        job = await rig.adapter.schedule_job(task, max_duration=timedelta(milliseconds=50))
+        # Time enough for a thread to begin on a busy machine.
+        job = await rig.adapter.schedule_job(task, max_duration=timedelta(milliseconds=500))
         await rig.work()
         row = await rig.row(job.id)
         assert (row["status"], row["error"]["name"], row["attempt"]) == ("TIMED_OUT", "TimedOut", 1)

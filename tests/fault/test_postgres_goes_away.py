@@ -6,6 +6,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from adapter.store import migrate
 from adapter.store.embedded import EmbeddedPostgres
