@@ -242,7 +242,7 @@ async def test_a_call_that_nobody_waits_for_any_more_is_canceled(database_url: s
             ended.append("canceled")
             raise
 
-    async with batching(database_url, meter, max_duration=timedelta(milliseconds=100)) as rig:
+    async with batching(database_url, meter, max_duration=timedelta(milliseconds=300)) as rig:
         jobs = await ordered(rig, 3)
         await rig.work()
         assert {(await rig.row(job.id))["status"] for job in jobs} == {"TIMED_OUT"}
