@@ -253,6 +253,8 @@ class Registry:
         self._limits: dict[str, Limits] = {}
         #: The tasks of which a worker need not read the whole row; complete once the registry is frozen.
         self.plain: tuple[str, ...] = ()
+        #: The tasks that run in child processes; complete once the registry is frozen.
+        self.isolated: tuple[str, ...] = ()
         #: Executors that canaries are sent to, and how often.
         self.canaries: dict[str, timedelta] = {}
         #: What executors cost.
@@ -325,6 +327,7 @@ class Registry:
         for definition in self._tasks.values():
             definition.hooks = definition.own_hooks.under(self.hooks)
         self.plain = tuple(each.id for each in self._tasks.values() if each.is_plain)
+        self.isolated = tuple(each.id for each in self._tasks.values() if each.is_isolated)
         self._frozen = True
 
     @property

@@ -83,6 +83,8 @@ class Worker:
         self._is_told = False
         #: The last claim found less than it had room for, and we are told when there is more.
         self._is_drained = False
+        #: The last claim may have left isolated jobs for want of a process.
+        self._is_short = False
         self._queues_read_at = -_QUEUES_S
         self._advertised_at = -_ADVERTISE_S
         self._heartbeat: Heartbeat | None = None
@@ -212,6 +214,8 @@ class Worker:
 
     def _on_room(self) -> None:
         """Claim more before nothing is left, but not for each job that ends, nor when nothing was left."""
+        if self._is_short and self._tries.spare:
+            self._wake.set()
         if self._is_drained:
             return
         waiting = len(self._tries.waiting)
@@ -245,6 +249,8 @@ class Worker:
         self._claims += 1
         lease, schema = Lease(self.id, self._claims), self._database.schema
         plain = () if self._observers.watch_starts else self._registry.plain
+        scarce = self._registry.isolated
+        spare = min(self._tries.spare, room)
         claimed: list[Claimed] = []
         from_head = self._cursors.are_at_head
         async with self._connection.lend() as conn:
@@ -252,19 +258,33 @@ class Worker:
                 # A different queue is first each time, so that a busy one cannot starve the others.
                 turn = self._claims % len(self._free)
                 order = self._free[turn:] + self._free[:turn]
-                claimed = await claim(
-                    conn, schema, lease, order, room + ahead, plain=plain, cursors=self._cursors
+                if scarce and spare > 0:
+                    # Never ahead: it would wait for a process here while others have one.
+                    claimed = await claim(conn, schema, lease, order, spare, plain=plain, only=scarce)
+                    self._begin(claimed)
+                most = room + ahead - len(claimed)
+                more = await claim(
+                    conn, schema, lease, order, most, plain=plain, cursors=self._cursors, without=scarce
                 )
-                self._begin(claimed)
+                self._begin(more)
+                claimed += more
             limited_wait = bool(self._limited)
             if self._limited and len(claimed) < room:
                 limited_wait = await are_any_ready(conn, schema, self._limited)
             if limited_wait and len(claimed) < room:
                 more = await claim_limited(
-                    conn, schema, lease, self._limited, room - len(claimed), plain=plain
+                    conn,
+                    schema,
+                    lease,
+                    self._limited,
+                    room - len(claimed),
+                    plain=plain,
+                    scarce=scarce,
+                    spare=self._tries.spare,
                 )
                 self._at_limit = bool(more)
                 self._begin(more)
+        self._is_short = bool(scarce) and not self._tries.spare
         # A claim that began behind the head has not seen what is more urgent.
         may_be_more = len(claimed) == room + ahead or not from_head
         # Nobody tells of room under a limit.

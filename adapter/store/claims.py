@@ -41,21 +41,44 @@ RETURNING o.id::text, o.type, o.data::text, o.epoch, o.attempt, o.max_attempts, 
 
 #: Lateral per queue, so that each reads its own index range from its cursor on and stops early. Whether a
 #: queue is still open to all is asked here: a worker's own list of queues is seconds old.
-_CLAIM: LiteralString = (
-    """
+_QUEUES: LiteralString = """
 WITH picked AS MATERIALIZED (
   SELECT j.place FROM unnest(%(queues)s::text[], %(after_priority)s::int[], %(after_seq)s::bigint[])
-    AS q(name, after_priority, after_seq)
+    AS q(name, after_priority, after_seq)"""
+
+_HEAD: LiteralString = """
   CROSS JOIN LATERAL (
     SELECT ctid AS place FROM {s}.worker_jobs_open
     WHERE status = 'QUEUED' AND executor = 'local' AND queue = q.name
       AND ((-priority), seq) > (q.after_priority, q.after_seq)
       AND COALESCE((SELECT k.paused_at IS NULL AND NOT k.limited
-        FROM {s}.job_queues k WHERE k.name = q.name), true)
+        FROM {s}.job_queues k WHERE k.name = q.name), true)"""
+
+_TAKE_HEAD: LiteralString = (
+    """
     ORDER BY (-priority), seq LIMIT %(room)s FOR UPDATE SKIP LOCKED) AS j
   LIMIT %(room)s
 )"""
     + TAKE
+)
+
+_CLAIM: LiteralString = _QUEUES + _HEAD + _TAKE_HEAD
+
+#: Looks at so many jobs of each queue at most: all the others there may be of the wrong tasks.
+_CLAIM_OF: LiteralString = (
+    _QUEUES
+    + """
+  CROSS JOIN LATERAL (
+    SELECT max(turn) AS turn, max(seq) AS seq FROM (
+      SELECT (-priority) AS turn, seq FROM {s}.worker_jobs_open
+      WHERE status = 'QUEUED' AND executor = 'local' AND queue = q.name
+        AND ((-priority), seq) > (q.after_priority, q.after_seq)
+      ORDER BY (-priority), seq OFFSET 999 LIMIT 1) AS last) AS edge"""
+    + _HEAD
+    + """
+      AND ((-priority), seq) <= (COALESCE(edge.turn, 2147483647), COALESCE(edge.seq, 9223372036854775807))
+      AND (type = ANY(%(tasks)s::text[])) = %(of_these)s"""
+    + _TAKE_HEAD
 )
 
 #: How seldom news make a claim look from the head of its queues again, in seconds.
@@ -184,10 +207,13 @@ async def claim(
     *,
     plain: Sequence[str] = (),
     cursors: Cursors | None = None,
+    only: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> list[Claimed]:
     """Take up to ``room`` ready jobs of queues without a limit, in one statement and in their order.
 
-    ``plain``: tasks of which nobody looks at more than the payload. ``cursors`` is moved on.
+    ``plain``: tasks of which nobody looks at more than the payload. ``cursors`` is moved on. ``only`` these
+    tasks, or all ``without`` these: among the first thousand jobs of each queue.
     """
     after = [cursors.after(queue) if cursors is not None else START for queue in queues]
     parameters = holder(lease, plain) | {
@@ -196,7 +222,11 @@ async def claim(
         "after_priority": [place[0] for place in after],
         "after_seq": [place[1] for place in after],
     }
-    claimed = _in_order([Claimed(row, lease) for row in await conn.rows(schema.sql(_CLAIM), parameters)])
+    template = _CLAIM
+    if only or without:
+        template = _CLAIM_OF
+        parameters |= {"tasks": list(only or without), "of_these": bool(only)}
+    claimed = _in_order([Claimed(row, lease) for row in await conn.rows(schema.sql(template), parameters)])
     if cursors is not None:
         if len(claimed) < room:
             cursors.reset()

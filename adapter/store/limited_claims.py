@@ -6,7 +6,7 @@ docs/decisions/0002 says why nothing is counted beforehand, docs/decisions/0010 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from adapter.domain.outcome import Lease
 from adapter.store.claims import TAKE, Claimed, holder, take
@@ -56,12 +56,22 @@ WHERE q.name = ANY(%(queues)s::text[]) AND q.limited AND q.paused_at IS NULL
 LIMIT 1"""
 )
 
+#: Of tasks of which a worker can run only so many at once it takes no more, and nothing else in their place.
+_SPARING: LiteralString = """picked AS MATERIALIZED (
+  SELECT place, key FROM (
+    SELECT *, row_number() OVER (PARTITION BY type = ANY(%(scarce)s::text[]) ORDER BY turn, seq) AS nth FROM found) AS f
+  WHERE nth <= %(spare)s OR type <> ALL(%(scarce)s::text[])
+)"""
+_ALL: LiteralString = "picked AS (SELECT place, key FROM found)"
+
+_FOUND: LiteralString = "ctid AS place, concurrency_key AS key, type, (-priority) AS turn, seq"
+
 #: A second statement after the lock: it sees every claim that was committed under that lock, so the
 #: count is exact and there is no counter that could leak. This one is for jobs without a key.
-_CLAIM_LIMITED: LiteralString = (
+_SIMPLE: LiteralString = (
     """
-WITH taken AS MATERIALIZED (
-  SELECT j.place FROM unnest(%(queues)s::text[]) AS asked(name)
+WITH found AS MATERIALIZED (
+  SELECT j.* FROM unnest(%(queues)s::text[]) AS asked(name)
   JOIN {s}.job_queues q ON q.name = asked.name
   CROSS JOIN LATERAL (
     SELECT count(*) AS running FROM {s}.worker_jobs_open
@@ -69,16 +79,19 @@ WITH taken AS MATERIALIZED (
     + _RUNNING
     + """ AND queue = q.name AND (concurrency_key IS NULL OR q.limits ->> 'key_limit' IS NOT NULL)) AS r
   CROSS JOIN LATERAL (
-    SELECT ctid AS place FROM {s}.worker_jobs_open
+    SELECT """
+    + _FOUND
+    + """ FROM {s}.worker_jobs_open
     WHERE """
     + _READY
     + """ AND queue = q.name AND concurrency_key IS NULL
     ORDER BY (-priority), seq LIMIT greatest(least(%(room)s, (q.limits ->> 'concurrency_limit')::int - r.running), 0)
     FOR UPDATE SKIP LOCKED) AS j
   LIMIT %(room)s
-), picked AS (SELECT place FROM taken)"""
-    + TAKE
+), """
 )
+_CLAIM_LIMITED: LiteralString = _SIMPLE + _ALL + TAKE
+_CLAIM_LIMITED_SPARING: LiteralString = _SIMPLE + _SPARING + TAKE
 
 #: The queue as it is under the lock. A start counts until the end of its hundredth of the period, so never
 #: too short. The clock is read after the lock: it follows every start that was committed under it.
@@ -178,9 +191,11 @@ _CANDIDATES: LiteralString = (
     UNION ALL
     SELECT id, turn, (SELECT unkeyed FROM running) + row_number() OVER (ORDER BY turn, seq), seq FROM bare) AS all_of_them
   ORDER BY turn, load, seq LIMIT (SELECT room FROM budget)
-), picked AS MATERIALIZED (
-  SELECT j.place, j.key FROM unnest(ARRAY(SELECT id FROM chosen)) AS c(id) CROSS JOIN LATERAL (
-    SELECT ctid AS place, concurrency_key AS key FROM {s}.worker_jobs_open WHERE id = c.id AND """
+), found AS MATERIALIZED (
+  SELECT j.* FROM unnest(ARRAY(SELECT id FROM chosen)) AS c(id) CROSS JOIN LATERAL (
+    SELECT """
+    + _FOUND
+    + """ FROM {s}.worker_jobs_open WHERE id = c.id AND """
     + _READY
     + """ FOR UPDATE SKIP LOCKED) AS j
 ), """
@@ -188,7 +203,7 @@ _CANDIDATES: LiteralString = (
 
 #: What the next claim must know: the starts that rates count, and where it goes on looking.
 _NOTED: LiteralString = (
-    """went AS MATERIALIZED (
+    """, went AS MATERIALIZED (
   SELECT NULLIF(jsonb_strip_nulls(jsonb_build_object('key', key, 'turn', edge[1], 'seq', edge[2])), '{}') AS walk FROM (
     SELECT (SELECT key FROM walk WHERE looked = """
     + _KEYS_LOOKED_AT
@@ -232,7 +247,9 @@ _NOTED: LiteralString = (
 )"""
 )
 
-_CLAIM_WALKING: LiteralString = _QUEUE + _ROOM + _WALK + _CANDIDATES + _NOTED + TAKE
+_WALKING: LiteralString = _QUEUE + _ROOM + _WALK + _CANDIDATES
+_CLAIM_WALKING: LiteralString = _WALKING + _ALL + _NOTED + TAKE
+_CLAIM_WALKING_SPARING: LiteralString = _WALKING + _SPARING + _NOTED + TAKE
 
 
 async def are_any_ready(conn: Direct, schema: Schema, queues: Sequence[str]) -> bool:
@@ -248,22 +265,30 @@ async def claim_limited(
     room: int,
     *,
     plain: Sequence[str] = (),
+    scarce: Sequence[str] = (),
+    spare: int = 0,
 ) -> list[Claimed]:
     """Take up to ``room`` ready jobs of queues that have a limit; exact among all such claims, in any process.
 
-    A different queue is first in each claim of a lease's worker. ``plain`` as for `claim`.
+    A different queue is first in each claim of a lease's worker. ``plain`` as for `claim`. Of the tasks that
+    are ``scarce`` at most ``spare``; what is behind more of them in its queue is behind them.
     """
     turn = lease.claim_number % max(len(queues), 1)
     wanted = {"queues": [*queues[turn:], *queues[:turn]]}
     async with conn.transaction():
         locked = await fetch(conn, schema, _LOCK_QUEUES, wanted)
         claimed: list[Claimed] = []
-        simple = [row["name"] for row in locked if not row["walks"]]
-        if simple:
-            parameters = holder(lease, plain) | {"queues": simple, "room": room}
-            claimed += await take(conn, schema, _CLAIM_LIMITED, parameters, lease)
+
+        async def take_of(usual: LiteralString, sparing: LiteralString, **where: Any) -> None:
+            parameters = holder(lease, plain) | where | {"room": room - len(claimed)}
+            if scarce:
+                left = spare - sum(each.type in scarce for each in claimed)
+                parameters |= {"scarce": list(scarce), "spare": left}
+            claimed.extend(await take(conn, schema, sparing if scarce else usual, parameters, lease))
+
+        if simple := [row["name"] for row in locked if not row["walks"]]:
+            await take_of(_CLAIM_LIMITED, _CLAIM_LIMITED_SPARING, queues=simple)
         for row in locked:
             if row["walks"] and len(claimed) < room:
-                parameters = holder(lease, plain) | {"queue": row["name"], "room": room - len(claimed)}
-                claimed += await take(conn, schema, _CLAIM_WALKING, parameters, lease)
+                await take_of(_CLAIM_WALKING, _CLAIM_WALKING_SPARING, queue=row["name"])
         return claimed

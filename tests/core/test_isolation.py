@@ -1,6 +1,7 @@
 """Handlers in child processes: what they are given, how they die, and that they never outlive their worker."""
 
 import asyncio
+import functools
 import logging
 import os
 import subprocess
@@ -15,14 +16,17 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from adapter import Adapter, Batch, BatchItem, Settings
+from adapter import Adapter, Batch, BatchItem, JobSpec, Queue, Settings
+from adapter.core import worker as worker_module
 from adapter.core.isolation import pool
 from adapter.core.worker import Worker
 from adapter.domain.errors import TaskDefinitionError
+from adapter.domain.outcome import Lease
+from adapter.store import claims
 from tests import kit
 from tests.core import isolated
 from tests.kit import eventually
-from tests.rig import Rig, rigged
+from tests.rig import Rig, new_id, rigged
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(60)]
 
@@ -77,7 +81,8 @@ async def test_sync_and_async_handlers_run_in_one_child_one_after_the_other(data
 async def test_as_many_at_once_as_there_are_processes(database_url: str) -> None:
     async with isolating(database_url, processes=2) as (rig, worker):
         jobs = [await rig.adapter.schedule_job("pid", {"number": each}) for each in range(10)]
-        await worker.run_once()
+        # No more than can run are taken.
+        assert [await worker.run_once() for _ in range(6)] == [2, 2, 2, 2, 2, 0]
         assert len({(await job.result())["pid"] for job in jobs}) <= 2
         assert len(worker._tries.caller.processes.pids if worker._tries.caller.processes else []) == 2
 
@@ -262,9 +267,65 @@ async def test_a_payload_that_does_not_fit_needs_no_process(database_url: str) -
         assert worker._tries.caller.processes.pids == []
 
 
+@pytest.mark.direct("without news the ends ask")
+@pytest.mark.parametrize("queue", ["default", "narrow", "keyed"])
+async def test_what_no_process_is_free_for_is_left_to_others(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue: str
+) -> None:
+    def declare(adapter: Adapter) -> None:
+        the_same_tasks(adapter)
+
+        @adapter.task("plain")
+        async def plain(_: None) -> None: ...
+
+        @adapter.task("in-narrow", queue=Queue("narrow", 5))
+        async def in_narrow(_: None) -> None: ...
+
+        @adapter.task("in-keyed", queue=Queue("keyed", 5, key_limit=5))
+        async def in_keyed(_: None) -> None: ...
+
+        del plain, in_narrow, in_keyed
+
+    monkeypatch.setattr(worker_module, "_POLL_S", 60.0)
+    key = {"concurrency_key": "a"} if queue == "keyed" else {}
+    path = tmp_path / "said"
+    async with rigged(database_url, declare) as rig, rigged(database_url, declare) as working:
+        schedule = functools.partial(rig.adapter.schedule_job, queue=queue, **key)
+        options = {"processes": 1, "cancel_grace": timedelta(milliseconds=200)}
+        async with working.adapter.running(work=True, dispatch=False, sync=False, **options) as worker:
+            assert worker is not None
+            busy = await schedule("works", {"number": 1, "path": str(path)})
+            await eventually(lambda: lines(path), within=20)
+            left = [await schedule("pid", {"number": each}) for each in range(3)]
+            await (await rig.adapter.schedule_job("plain", None)).result(timedelta(seconds=10))
+            rows = [await rig.row(each.id) for each in left]
+            assert {(row["status"], row["worker_id"], row["attempt"]) for row in rows} == {
+                ("QUEUED", None, 0)
+            }
+            worker.cancel_tries([busy.id])
+            for each in left:
+                await each.result(timedelta(seconds=20))
+        assert await rig.events(left[0].id) == []
+
+
+async def test_a_claim_of_some_tasks_looks_at_a_thousand_jobs(database_url: str) -> None:
+    async with rigged(database_url, the_same_tasks) as rig:
+        await rig.adapter.schedule_specs([JobSpec("pid", {"number": 1}, {}) for _ in range(1001)])
+        await rig.adapter.schedule_job("raises", "other")
+        lease = Lease(new_id(), 1)
+        async with rig.adapter.database.connection() as conn:
+            claim = functools.partial(claims.claim, conn, rig.schema, lease, ["default"])
+            assert await claim(5, only=["raises"]) == []
+            assert await claim(5, without=["pid"]) == []
+            assert [each.type for each in await claim(5, only=["pid"])] == ["pid"] * 5
+            assert [each.type for each in await claim(5, only=["raises"])] == ["raises"]
+
+
 async def test_a_job_for_which_no_process_is_free_goes_back(database_url: str, tmp_path: Path) -> None:
     options = {"lease": timedelta(seconds=2), "cancel_grace": timedelta(milliseconds=100)}
     async with isolating(database_url, **options) as (rig, worker):
+        # As if a process that was killed did not end.
+        rig.adapter.registry.isolated = ()
         path = tmp_path / "said"
         busy = await rig.adapter.schedule_job("works", {"number": 1, "path": str(path)}, priority=1)
         waits = await rig.adapter.schedule_job("pid", {"number": 1})

@@ -70,7 +70,9 @@ class ProcessPool:
         self._hook_timeout = options.hook_timeout
         self._lease = options.lease
         self._counts = counts
-        self._free = asyncio.Semaphore(options.processes or cores())
+        #: How many tries run at once.
+        self.size = options.processes or cores()
+        self._free = asyncio.Semaphore(self.size)
         self._idle: list[ChildProcess] = []
         #: The processes that run something, for people and tests.
         self.busy: set[ChildProcess] = set()
