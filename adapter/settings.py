@@ -140,7 +140,7 @@ class Settings(BaseModel):
     worker_concurrency: int = Field(default=50, ge=1, validation_alias=_from("ADAPTER_WORKER_CONCURRENCY"))
     worker_threads: int = Field(default=32, ge=1, validation_alias=_from("ADAPTER_WORKER_THREADS"))
     #: Jobs a worker holds at most beyond those it runs, while its handlers are quick.
-    worker_prefetch: int = Field(default=500, ge=0, validation_alias=_from("ADAPTER_WORKER_PREFETCH"))
+    worker_prefetch: int = Field(default=2000, ge=0, validation_alias=_from("ADAPTER_WORKER_PREFETCH"))
     #: Child processes for handlers with isolation="process"; 0: one per core.
     worker_isolated_processes: int = Field(
         default=0, ge=0, validation_alias=_from("ADAPTER_WORKER_ISOLATED_PROCESSES")

@@ -321,6 +321,7 @@ class Worker:
 
     def _begin(self, claimed: Sequence[Claimed]) -> None:
         self._tries.take(claimed)
+        self._ahead.saw(claimed)
         if claimed:
             self._notifier.changed()
         if self._is_held:

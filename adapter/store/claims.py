@@ -102,6 +102,7 @@ class Claimed:
         "place",
         "queue",
         "row",
+        "taken_at",
         "text",
         "type",
     )
@@ -128,6 +129,8 @@ class Claimed:
         #: Where it stood in its queue's order.
         self.place: tuple[int, int] = (priority, seq)
         self.lease = lease
+        #: When its worker took it, by the worker's monotonic clock.
+        self.taken_at = 0.0
         self._job: Job | None = None
 
     @property
