@@ -143,20 +143,20 @@ class Adapter(
                 poke = functools.partial(self.notifier.poke, *topics_of(planned, jobs))
                 after_commit(within, functools.partial(loop.call_soon_threadsafe, poke))
             return self._handles(planned, jobs)
-        jobs = await self._scheduled(planned)
+        tells = notify != "no"
+        written = await self.group_commit.insert(planned[0], tells=tells) if len(planned) == 1 else None
+        jobs: list[Scheduled] = await self._scheduled(planned) if written is None else [written]
         topics = topics_of(planned, jobs)
-        if notify != "no":
+        if tells and written is None:
             self.notifier.poke(*(topics - {DISPATCH}))
         if DISPATCH in topics:
             jobs = await self._submit_at_once(jobs)
             # Only now: a dispatcher that took them first would leave this call without a run id.
-            if notify != "no":
+            if tells:
                 self.notifier.poke(DISPATCH)
         return self._handles(planned, jobs)
 
     async def _scheduled(self, planned: Sequence[Planned]) -> list[Scheduled]:
-        if len(planned) == 1 and (written := await self.group_commit.insert(planned[0])) is not None:
-            return [written]
         steps = self._scheduling(planned, own=True, in_transaction=False)
         whole = needs_transaction([each.job for each in planned])
         lend = self.database.transaction if whole else self.database.connection

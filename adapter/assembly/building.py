@@ -191,7 +191,7 @@ class Building(HookPoints[Any, Any], ABC):
             self.registry, names, keep_failed_for=None if kept is None else timedelta(days=kept)
         )
         self.scheduler = Scheduler(self.planner, self.registry, self._flags, delaying=frozenset(able))
-        self.group_commit = GroupCommit(self.database, self.scheduler)
+        self.group_commit = GroupCommit(self.database, self.scheduler, self.notifier)
         self.mass_insert = MassInsert(self.database, self.planner, self.scheduler)
         self._parts = Parts(
             database=self.database,

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
 
 from adapter.core.planning import Planned
-from adapter.core.scheduling import Scheduler
+from adapter.core.scheduling import Scheduler, workers_of
 from adapter.domain.errors import StoreError
 from adapter.store.database import TOO_LARGE, Database
 from adapter.store.direct import Direct
 from adapter.store.inserting import MOST_ROWS
+from adapter.store.parameters import Given
 from adapter.store.rows import Written
 from adapter.store.steps import run_direct
+from adapter.store.wakeup import Notifier
 
 #: How many bytes of payload one statement carries, unless a single job has more.
 _MOST_BYTES = 1_000_000
@@ -40,15 +43,18 @@ class GroupCommit:
     comes from.
     """
 
-    def __init__(self, database: Database, scheduler: Scheduler) -> None:
+    def __init__(self, database: Database, scheduler: Scheduler, notifier: Notifier) -> None:
         self._database = database
         self._scheduler = scheduler
+        self._notifier = notifier
         self._waiting: deque[_Wanted] = deque()
         self._is_writing = False
         self._writer: asyncio.Task[None] | None = None
 
-    async def insert(self, planned: Planned) -> Written | None:
+    async def insert(self, planned: Planned, *, tells: bool) -> Written | None:
         """Insert a job; None, and nothing is written, when that takes more than one plain statement.
+
+        ``tells``: the workers, whom nobody else has to tell then.
 
         Raises:
             DatabaseUnavailableError: it is not known whether the job is in.
@@ -58,15 +64,34 @@ class GroupCommit:
         if self._is_writing:
             wanted = _Wanted(planned, asyncio.get_running_loop().create_future())
             self._waiting.append(wanted)
-            return await wanted.written
+            written = await wanted.written
+            if tells and written is not None:
+                self._notifier.poke(*workers_of(planned))
+            return written
         # Nobody else is there: without a task, and without anybody whom a cancellation would harm.
         self._is_writing = True
         try:
-            async with self._database.connection() as conn:
-                written = await self._written(conn, [planned])
+            return await self._insert_alone(planned, tells=tells)
         finally:
             self._go_on()
-        return written[0] if written else None
+
+    async def _insert_alone(self, planned: Planned, *, tells: bool) -> Written | None:
+        telling: Given | None = None
+
+        def behind() -> Given | None:
+            nonlocal telling
+            telling = self._notifier.take_turn(conn, workers_of(planned)) if tells else None
+            return telling
+
+        async with self._database.connection() as conn:
+            written = await self._written(conn, [planned], behind)
+        if not written:
+            return None
+        if telling is not None:
+            self._notifier.tell_here(workers_of(planned))
+        elif tells:
+            self._notifier.poke(*workers_of(planned))
+        return written[0]
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
@@ -96,8 +121,11 @@ class GroupCommit:
         finally:
             self._go_on()
 
-    async def _written(self, conn: Direct, planned: list[Planned]) -> list[Written]:
-        return await run_direct(conn, self._database.schema, self._scheduler.at_once(planned))
+    async def _written(
+        self, conn: Direct, planned: list[Planned], behind: Callable[[], Given | None] = lambda: None
+    ) -> list[Written]:
+        steps = self._scheduler.at_once(planned)
+        return await run_direct(conn, self._database.schema, steps, behind=behind)
 
     def _next(self) -> list[_Wanted]:
         """Take what waits, as far as one statement should carry it, without those who have given up."""

@@ -303,6 +303,12 @@ def _lock_order(job: NewJob) -> tuple[str, str, str, UUID]:
     return (terms.type, min(terms.keys, default=""), terms.tag or "", job.id)
 
 
+def workers_of(planned: Planned) -> set[str]:
+    """Return the queue that gets this job, once it is routed and unless it waits or is a remote's, as a topic."""
+    job = planned.job
+    return {job.terms.queue} if job.executor == LOCAL and job.status is JobStatus.QUEUED else set()
+
+
 def topics_of(planned: Sequence[Planned], jobs: Sequence[Scheduled]) -> set[str]:
     """Return what is to be told of these jobs: the queues that have new work, and the dispatcher."""
     topics: set[str] = set()

@@ -9,72 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
-import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, LiteralString, TypeAlias
-from uuid import UUID
+from collections.abc import Callable, Mapping
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, PGnotify, TransactionStatus
-from psycopg.pq.abc import PGconn, PGresult
+from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow
 
+from adapter.store.parameters import Given, Value, ready
+from adapter.store.replies import Reply, ReplyAhead
 from adapter.store.watched_socket import WatchedSocket
 
-#: What a parameter may be; PostgreSQL takes its type from where it stands, so a cast says it where that is unclear.
-#: Bytes are in PostgreSQL's binary format, everything else travels as text.
-Value: TypeAlias = "str | int | UUID | bytes | Sequence[str | int | None] | None"
-
-_PARAMETER = re.compile(r"%(?:%|\((\w+)\)s)")
-#: Of the binary format: dimensions, flags, the element's type, how many, the first one's number; an element's length.
-_ARRAY_HEAD, _LENGTH = struct.Struct(">iiIii"), struct.Struct(">i")
 #: A session keeps this many statements; they are few, unless callers vary what they say about their jobs.
 _MOST_PREPARED = 100
 _GOOD = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
-
-
-def array(texts: Sequence[str | None]) -> str:
-    """Return an array of texts as PostgreSQL reads it."""
-    quoted = [
-        "NULL" if each is None else '"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        for each in texts
-    ]
-    return "{" + ",".join(quoted) + "}"
-
-
-def binary_array(element: int, items: Sequence[bytes]) -> bytes:
-    """Return an array of values in the binary format, whose type has this oid, in that format."""
-    head = _ARRAY_HEAD.pack(1, 0, element, len(items), 1)
-    return head + b"".join([part for item in items for part in (_LENGTH.pack(len(item)), item)])
-
-
-def _encoded(value: Value) -> bytes | None:
-    if value is None or isinstance(value, bytes):
-        return value
-    if isinstance(value, (str, int, UUID)):
-        text = str(value)
-    else:
-        text = array([None if each is None else str(each) for each in value])
-    if "\x00" in text:
-        # libpq would take it for the end of the text, and keep what is before.
-        msg = "PostgreSQL text fields cannot contain NUL (0x00) bytes"
-        raise psycopg.DataError(msg)
-    return text.encode()
-
-
-@functools.lru_cache(maxsize=1024)
-def _numbered(statement: LiteralString) -> tuple[bytes, tuple[str, ...]]:
-    """Return the statement with ``$1`` for the first name, and the names in that order."""
-    names: dict[str, int] = {}
-
-    def number(found: re.Match[str]) -> str:
-        name = found[1]
-        return f"${names.setdefault(name, len(names) + 1)}" if name else "%"
-
-    return _PARAMETER.sub(number, statement).encode(), tuple(names)
 
 
 class Direct(AsyncConnection[DictRow]):
@@ -83,6 +34,18 @@ class Direct(AsyncConnection[DictRow]):
     _names: dict[LiteralString, bytes] | None = None
     _named = 0
     _watched: WatchedSocket | None = None
+    #: Whom to tell once what was sent behind the last statement has ended; None: nothing was.
+    _settling: list[Callable[[], object]] | None = None
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether what was sent behind the last statement has not come to its end yet."""
+        return self._settling is not None
+
+    def when_settled(self, then: Callable[[], object]) -> None:
+        """Call ``then()`` once a connection that `is_settling` is as good as before, or lost."""
+        assert self._settling is not None
+        self._settling.append(then)
 
     async def run(
         self,
@@ -131,22 +94,60 @@ class Direct(AsyncConnection[DictRow]):
         *,
         prepared: bool,
     ) -> PGresult:
-        text, names = _numbered(statement)
-        given = [parameters[name] for name in names]
-        values, formats = [_encoded(each) for each in given], [int(isinstance(each, bytes)) for each in given]
+        text, values, formats = ready(statement, parameters)
         if prepared and self.prepare_threshold is not None:
             self.pgconn.send_query_prepared(await self._name(statement, text), values, formats)
         else:
             self.pgconn.send_query_params(text, values, None, formats)
         return await self._result(meanwhile)
 
+    async def run_before(
+        self, statement: LiteralString, parameters: Mapping[str, Value], behind: Given
+    ) -> PGresult:
+        """Run a statement in a transaction of its own, and right behind it another one that nobody waits for.
+
+        Only where no transaction is open and statements are prepared. Until that one has ended too, the connection
+        `is_settling` and runs nothing else.
+
+        Raises:
+            psycopg.Error: as from `run`.
+        """
+        try:
+            return await self._run_before(statement, parameters, behind)
+        except psycopg.errors.InvalidSqlStatementName:
+            self._names = None
+            if self.is_settling:
+                settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self.when_settled(functools.partial(settled.set_result, None))
+                await settled
+            return await self._run_before(statement, parameters, behind)
+
+    async def _run_before(
+        self, statement: LiteralString, parameters: Mapping[str, Value], behind: Given
+    ) -> PGresult:
+        both: list[tuple[bytes, list[bytes | None], list[int]]] = []
+        pair: tuple[Given, Given] = (statement, parameters), behind
+        for each, given in pair:
+            text, values, formats = ready(each, given)
+            both.append((await self._name(each, text), values, formats))
+        self.pgconn.enter_pipeline_mode()
+        for name, values, formats in both:
+            self.pgconn.send_query_prepared(name, values, formats)
+            self.pgconn.pipeline_sync()
+        self._settling = []
+        return await self._read(ReplyAhead(self.pgconn, self._on_settled))
+
     async def rows(self, statement: LiteralString, parameters: Mapping[str, Value]) -> list[tuple[Any, ...]]:
         """Do what `run` does and return the rows."""
         return self._loaded(await self.run(statement, parameters))
 
-    async def mappings(self, statement: LiteralString, parameters: Mapping[str, Value]) -> list[DictRow]:
+    async def mappings(
+        self, statement: LiteralString, parameters: Mapping[str, Value], *, behind: Given | None = None
+    ) -> list[DictRow]:
         """Do what `run` does and return the rows by the names of their columns."""
-        return self.mapped(await self.run(statement, parameters))
+        if behind is None:
+            return self.mapped(await self.run(statement, parameters))
+        return self.mapped(await self.run_before(statement, parameters, behind))
 
     def mapped(self, result: PGresult) -> list[DictRow]:
         """Return the rows of a result by the names of their columns."""
@@ -222,7 +223,9 @@ class Direct(AsyncConnection[DictRow]):
         await self._result()
 
     async def _result(self, meanwhile: Callable[[], object] | None = None) -> PGresult:
-        reply = _Reply(self.pgconn)
+        return await self._read(Reply(self.pgconn), meanwhile)
+
+    async def _read(self, reply: Reply, meanwhile: Callable[[], object] | None = None) -> PGresult:
         watched = self._expecting(reply.read)
         try:
             if self.pgconn.flush():
@@ -230,12 +233,23 @@ class Direct(AsyncConnection[DictRow]):
             if meanwhile is not None:
                 meanwhile()
             await reply.complete
+        except BaseException:
+            self._settling = None
+            raise
         finally:
-            watched.ignore()
+            if self._settling is None:
+                watched.ignore()
         for result in reply.results:
             if result.status not in _GOOD:
                 raise psycopg.errors.error_from_result(result)
         return reply.results[0]
+
+    def _on_settled(self) -> None:
+        waiting, self._settling = self._settling, None
+        if self._watched is not None:
+            self._watched.ignore()
+        for then in waiting or ():
+            then()
 
     def _expecting(self, read: Callable[[], object]) -> WatchedSocket:
         if self._watched is None:
@@ -247,36 +261,3 @@ class Direct(AsyncConnection[DictRow]):
         watched, self._watched = self._watched, None
         if watched is not None:
             watched.close()
-
-
-class _Reply:
-    """All that PostgreSQL has to say to a statement: a commit may still fail after the rows have come."""
-
-    def __init__(self, pgconn: PGconn) -> None:
-        self._pgconn = pgconn
-        self.results: list[PGresult] = []
-        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def read(self) -> None:
-        try:
-            self._pgconn.consume_input()
-            while not (self.complete.done() or self._pgconn.is_busy()):
-                result = self._pgconn.get_result()
-                if result is None:
-                    self.complete.set_result(None)
-                else:
-                    self.results.append(result)
-        except psycopg.Error as error:
-            self._fail(error)
-
-    def write(self) -> bool:
-        """Send on; whether there is more to send."""
-        try:
-            return bool(self._pgconn.flush())
-        except psycopg.Error as error:
-            self._fail(error)
-            return False
-
-    def _fail(self, error: psycopg.Error) -> None:
-        if not self.complete.done():
-            self.complete.set_exception(error)

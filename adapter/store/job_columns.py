@@ -15,7 +15,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from adapter.domain.job import LOCAL, JobStatus, NewJob, Terms
-from adapter.store.direct import array, binary_array
+from adapter.store.parameters import array, binary_array
 
 
 @dataclass(frozen=True, slots=True)

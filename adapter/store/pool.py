@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import select
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -60,6 +61,8 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         #: The one used last is at the right.
         self._idle: deque[Pooled] = deque()
+        #: Those that have been given back while something was still under way.
+        self._settling: set[Pooled] = set()
         #: Connections that are lent, idle, or being made.
         self._count = 0
         #: Who waits; gets a connection, or None for the right to make one.
@@ -92,6 +95,11 @@ class Pool:
 
     async def put(self, conn: Pooled) -> None:
         """Take a connection back; one that is in a transaction is rolled back, a broken one closed."""
+        if conn.is_settling:
+            # Neither who gives it back nor who comes next waits for that.
+            self._settling.add(conn)
+            conn.when_settled(functools.partial(self._take_settled, conn))
+            return
         try:
             if await self._is_reusable(conn):
                 conn.seen_at = self._loop.time()
@@ -117,6 +125,8 @@ class Pool:
                 waiter.set_exception(PoolClosedError("the pool is closed"))
         while self._idle:
             await self._idle.pop().close()
+        while self._settling:
+            self._abandon(self._settling.pop())
 
     async def _next(self) -> Pooled | None:
         """Return an idle connection, or None for the right to make one."""
@@ -164,6 +174,14 @@ class Pool:
         self._idle.append(conn)
         if conn.seen_at - self._idle[0].seen_at > _IDLE_S:
             self._abandon(self._idle.popleft())
+
+    def _take_settled(self, conn: Pooled) -> None:
+        self._settling.discard(conn)
+        if conn.pgconn.transaction_status == TransactionStatus.IDLE:
+            conn.seen_at = self._loop.time()
+            self._hand_on(conn)
+        else:
+            self._abandon(conn)
 
     def _free_place(self) -> None:
         """Let somebody else make a connection in the place of one that is gone."""

@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 from adapter.domain.errors import InvalidArgumentError
 from adapter.store.database import Connection, Schema, outdated
 from adapter.store.direct import Direct
+from adapter.store.parameters import Given
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection as SqlalchemyConnection
@@ -77,13 +78,19 @@ async def run(conn: Connection, schema: Schema, steps: Steps[T]) -> T:
         raise outdated(error) from error
 
 
-async def run_direct(conn: Direct, schema: Schema, steps: Steps[T]) -> T:
-    """Carry out steps that take no savepoints, each in a transaction of its own and without a cursor."""
+async def run_direct(
+    conn: Direct, schema: Schema, steps: Steps[T], *, behind: Callable[[], Given | None] = lambda: None
+) -> T:
+    """Carry out steps that take no savepoints, each in a transaction of its own and without a cursor.
+
+    ``behind()`` is what goes right behind a statement that is to be sent now; see `Direct.run`.
+    """
     try:
         step = next(steps)
         while True:
             assert isinstance(step, Statement)
-            step = steps.send(await conn.mappings(schema.sql(step.template), step.parameters))
+            text = schema.sql(step.template)
+            step = steps.send(await conn.mappings(text, step.parameters, behind=behind()))
     except StopIteration as done:
         return done.value
 

@@ -12,19 +12,28 @@ import json
 import logging
 from collections.abc import Callable
 from typing import LiteralString
+from weakref import WeakSet
 
 import psycopg
-from psycopg import sql
+from psycopg import Pipeline, sql
 
 from adapter.domain.clock import Clock
 from adapter.domain.errors import AdapterError
 from adapter.store.database import Database, Schema
 from adapter.store.direct import Direct
+from adapter.store.parameters import Given
 
 logger = logging.getLogger("adapter.wakeup")
 
 _NOTIFY: LiteralString = "SELECT pg_notify(%(channel)s, %(payload)s)"
+#: In a transaction of its own. A NOTIFY holds a lock of the whole server until its commit: that must not wait for the
+#: disk, and a hint that a crash loses is found by the poll.
+_NOTIFY_ALONE: LiteralString = (
+    "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%(channel)s, %(payload)s)"
+)
 _QUIET_S = 0.005
+#: Whether libpq can send a statement behind another.
+_CAN_FOLLOW = Pipeline.is_supported()
 _MOST_NAMES = 200
 #: After so long without a word the listening connection is asked whether it lives.
 _SILENCE_S = 30.0
@@ -50,7 +59,8 @@ _WATCHED_S = 30.0
 class Notifier:
     """Collects what happened in this process and tells the others, soon and seldom.
 
-    Over a connection of its own, made with the first poke: nobody who schedules or claims waits for it.
+    Over a connection of its own, made with the first poke, or right behind the commit of somebody who takes the turn:
+    nobody who schedules or claims waits for it.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -59,6 +69,8 @@ class Notifier:
         self._topics: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._conn: Direct | None = None
+        #: The connections that have told others.
+        self._told_by: WeakSet[Direct] = WeakSet()
         self._local: list[Callable[[set[str]], None]] = []
         self._watched_until = float("-inf")
 
@@ -68,14 +80,27 @@ class Notifier:
 
     def poke(self, *topics: str) -> None:
         """Tell everybody about ``topics``; returns at once. Must run on the adapter's event loop."""
-        fresh = set(topics)
-        if not fresh:
-            return
-        for listener in self._local:
-            listener(fresh)
-        self._topics |= fresh
-        if self._task is None or self._task.done():
+        self.tell_here({*topics})
+        self._topics.update(topics)
+        if self._topics and not self._is_telling:
             self._task = asyncio.get_running_loop().create_task(self._send(), name="adapter-notify")
+
+    def tell_here(self, topics: set[str]) -> None:
+        """Tell only this very process."""
+        if topics:
+            for listener in self._local:
+                listener(topics)
+
+    def take_turn(self, conn: Direct, topics: set[str]) -> Given | None:
+        """Return what tells others of ``topics``, for ``conn`` to send right behind a commit.
+
+        None: others were told just now, or cannot be told so, and `poke` tells them in time.
+        """
+        if not topics or self._is_telling or not _CAN_FOLLOW or self._database.config.transaction_pooler:
+            return None
+        self._told_by.add(conn)
+        self._task = asyncio.get_running_loop().create_task(self._pause(), name="adapter-notify")
+        return self._telling(topics)
 
     def changed(self) -> None:
         """Tell watchers that jobs moved on, if there are any, in whatever process; costs nothing otherwise."""
@@ -87,12 +112,16 @@ class Notifier:
         if topics & {WATCHED, "*"}:
             self._watched_until = self._clock.monotonic() + _WATCHED_S
 
+    @property
+    def _is_telling(self) -> bool:
+        return self._task is not None and not self._task.done()
+
     async def _send(self) -> None:
         while self._topics:
             topics, self._topics = self._topics, set()
             try:
                 conn = await self._connection()
-                await conn.run(*notification(self._database.schema, topics))
+                await conn.run(*self._telling(topics))
             except (psycopg.Error, AdapterError) as error:
                 # A hint that was lost is found by the poll.
                 logger.debug("a notification was not sent: %s", type(error).__name__)
@@ -100,19 +129,22 @@ class Notifier:
                 return
             await self._clock.sleep(_QUIET_S)
 
+    async def _pause(self) -> None:
+        await self._clock.sleep(_QUIET_S)
+        await self._send()
+
+    def _telling(self, topics: set[str]) -> Given:
+        return _NOTIFY_ALONE, notification(self._database.schema, topics)[1]
+
     async def _connection(self) -> Direct:
         if self._conn is None or self._conn.closed:
             self._conn = await self._database.connect(f"{self._database.config.application} notify")
-            if not self._database.config.transaction_pooler:
-                # A NOTIFY holds a lock of the whole server until its commit: that must not wait for the
-                # disk, and a hint that a crash loses is found by the poll.
-                await self._conn.execute("SET synchronous_commit = off")
+            self._told_by.add(self._conn)
         return self._conn
 
-    @property
-    def backend(self) -> int | None:
-        """The process of PostgreSQL that tells for us now, if one does."""
-        return None if self._conn is None or self._conn.closed else self._conn.pgconn.backend_pid
+    def has_told(self, backend: int) -> bool:
+        """Whether this process of PostgreSQL tells for us."""
+        return any(not conn.closed and conn.pgconn.backend_pid == backend for conn in self._told_by)
 
     async def _hang_up(self) -> None:
         conn, self._conn = self._conn, None
@@ -193,7 +225,7 @@ class Listener:
             topics = set[str]()
             for each in heard:
                 # What this process poked it has told itself at once.
-                if each.be_pid != self._notifier.backend:
+                if not self._notifier.has_told(each.be_pid):
                     topics |= decode_topics(each.extra.decode())
             if topics:
                 self._on_topics(topics)

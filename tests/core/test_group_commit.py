@@ -95,10 +95,10 @@ async def test_a_row_that_is_too_large_costs_the_others_nothing(
 ) -> None:
     real = rig.adapter.group_commit._written
 
-    async def written(conn: Any, planned: list[Any]) -> list[Written]:
+    async def written(conn: Any, planned: list[Any], *behind: Any) -> list[Written]:
         if any(each.job.payload == "2" for each in planned):
             raise psycopg.errors.ProgramLimitExceeded
-        return await real(conn, planned)
+        return await real(conn, planned, *behind)
 
     monkeypatch.setattr(rig.adapter.group_commit, "_written", written)
     results: list[Any] = await asyncio.gather(
@@ -115,12 +115,12 @@ async def test_who_gives_up_harms_nobody(rig: Rig, monkeypatch: pytest.MonkeyPat
     calls: list[asyncio.Task[Any]] = []
     real = rig.adapter.group_commit._written
 
-    async def written(conn: Any, planned: list[Any]) -> list[Written]:
+    async def written(conn: Any, planned: list[Any], *behind: Any) -> list[Written]:
         # While the first is under way the others wait.
         monkeypatch.setattr(rig.adapter.group_commit, "_written", real)
         calls[0].cancel()
         calls[2].cancel()
-        return await real(conn, planned)
+        return await real(conn, planned, *behind)
 
     monkeypatch.setattr(rig.adapter.group_commit, "_written", written)
     loop = asyncio.get_running_loop()
@@ -139,11 +139,11 @@ async def test_a_lost_connection_is_told_to_those_under_way_and_the_next_ones_ge
     groups: list[int] = []
     real = rig.adapter.group_commit._written
 
-    async def cut(conn: Any, planned: list[Any]) -> list[Written]:
+    async def cut(conn: Any, planned: list[Any], *behind: Any) -> list[Written]:
         groups.append(len(planned))
         if len(groups) == 2:
             await rig.sql("SELECT pg_terminate_backend(%(pid)s, 5000)", pid=conn.info.backend_pid)
-        return await real(conn, planned)
+        return await real(conn, planned, *behind)
 
     monkeypatch.setattr(rig.adapter.group_commit, "_written", cut)
     monkeypatch.setattr(group_commit, "MOST_ROWS", 2)

@@ -1,6 +1,7 @@
 """Statements past the cursors: what comes back, what goes wrong, and what the connection is good for afterwards."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from adapter.domain.clock import SystemClock
 from adapter.store import direct
 from adapter.store.database import Database, DatabaseConfig
 from adapter.store.wakeup import Listener, Notifier
-from tests.kit import SCHEMA
+from tests.kit import SCHEMA, eventually
 
 
 @pytest.fixture
@@ -144,3 +145,84 @@ async def test_a_process_hears_others_and_not_itself(database: Database) -> None
             )
         assert await heard.get() == {"*"}
         listening.cancel()
+
+
+@pytest.mark.direct("prepared statements of the session")
+async def test_what_is_sent_behind_a_statement_has_its_own_commit_and_keeps_nobody_waiting(
+    database: Database,
+) -> None:
+    with psycopg.connect(database.config.url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(38)")
+        async with database.connection() as conn:
+            first = await conn.mappings(
+                "SELECT pg_current_xact_id()::text AS xid", {}, behind=("SELECT pg_advisory_lock(38)", {})
+            )
+            assert conn.is_settling
+            assert first
+        # Who comes next gets another connection, and this one is back once it has settled.
+        async with database.connection() as next_one:
+            assert next_one is not conn
+            other.execute("SELECT pg_advisory_unlock(38)")
+            await eventually(lambda: not conn.is_settling)
+            async with database.connection() as settled:
+                assert settled is conn
+                held = "SELECT pg_advisory_unlock(38) AS held"
+                assert await conn.rows(held, {}) == [(True,)]
+                assert await (await conn.execute(held)).fetchone() == {"held": False}
+
+
+@pytest.mark.direct("prepared statements of the session")
+async def test_neither_of_two_statements_harms_the_other(database: Database) -> None:
+    division, lock = "SELECT 1 / %(by)s::int AS one", "SELECT pg_advisory_lock(39 / %(by)s::int)"
+    async with database.connection() as conn:
+        for by, by_behind in ((1, 0), (0, 1), (1, 1)):
+            if by:
+                assert await conn.mappings(division, {"by": by}, behind=(lock, {"by": by_behind})) == [
+                    {"one": 1}
+                ]
+            else:
+                with pytest.raises(psycopg.errors.DivisionByZero):
+                    await conn.run_before(division, {"by": by}, (lock, {"by": by_behind}))
+            await eventually(lambda: not conn.is_settling)
+            released = await conn.rows("SELECT pg_advisory_unlock(39)", {})
+            assert released == [(by_behind == 1,)], "what is behind runs whatever becomes of the first"
+        # What the session has forgotten is prepared again, both of it.
+        await conn.execute("DEALLOCATE ALL")
+        assert await conn.mappings(division, {"by": 1}, behind=(lock, {"by": 1})) == [{"one": 1}]
+        await eventually(lambda: not conn.is_settling)
+        assert await conn.rows("SELECT pg_advisory_unlock(39)", {}) == [(True,)]
+
+
+@pytest.mark.direct("prepared statements of the session")
+async def test_a_connection_that_is_lost_while_it_settles_is_not_lent_again(database: Database) -> None:
+    with psycopg.connect(database.config.url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(40)")
+        async with database.connection() as conn:
+            await conn.run_before("SELECT 1", {}, ("SELECT pg_advisory_lock(40)", {}))
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [conn.pgconn.backend_pid])
+        await eventually(lambda: conn.closed)
+        assert await database.fetch("SELECT 1 AS one") == [{"one": 1}]
+        # One that settles when all is closed keeps no descriptor.
+        async with database.connection() as conn:
+            await conn.run_before("SELECT 1", {}, ("SELECT pg_advisory_lock(40)", {}))
+    await database.close()
+    assert conn.closed
+
+
+async def test_who_takes_the_turn_to_tell_others_is_the_only_one_for_a_while(database: Database) -> None:
+    notifier = Notifier(database, SystemClock())
+    async with database.connection() as conn:
+        pid, turn = conn.pgconn.backend_pid, notifier.take_turn(conn, {"a"})
+        if database.config.transaction_pooler:
+            assert turn is None
+            return
+        assert turn is not None
+        assert json.loads(str(turn[1]["payload"])) == ["a"]
+        assert notifier.take_turn(conn, {"b"}) is None
+        assert notifier.has_told(pid)
+        await notifier.drain()
+        assert notifier.take_turn(conn, set()) is None
+        assert notifier.take_turn(conn, {"c"}) is not None
+        await notifier.drain()
+    await database.close()
+    assert not any(notifier.has_told(each) for each in (pid, -1)), "it may be another's now"
