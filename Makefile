@@ -166,7 +166,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--custom-compile-command 'make lock' --quiet
 
 lock:
-	$(COMPILE) pyproject.toml --extra embedded --extra graphql --extra reload --group dev $(LOCK_OPTIONS) --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra embedded --extra graphql --extra reload --extra uvloop --group dev $(LOCK_OPTIONS) --output-file requirements.lock
 	$(COMPILE) pyproject.toml --constraints requirements.lock --output-file requirements-runtime.lock
 	$(COMPILE) --group build --constraints requirements.lock --output-file requirements-build.lock
 

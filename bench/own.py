@@ -7,6 +7,8 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import uvloop
+
 from adapter import Adapter, JobSpec, Settings
 from adapter.store import migrate
 from bench.app import declare
@@ -48,4 +50,5 @@ class Own(Program):
 
 if __name__ == "__main__":
     logging.getLogger("adapter").setLevel(logging.ERROR)
-    asyncio.run(run(Own))
+    # As the client of pgqueuer runs; a worker of ours drains faster without it.
+    uvloop.run(run(Own))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from adapter import Adapter, JobHandle
 from adapter.core import group_commit, scheduling
@@ -17,6 +18,7 @@ from adapter.domain.job import NewJob
 from adapter.store.inserting import insert_plain
 from adapter.store.rows import Written
 from adapter.store.steps import Steps
+from adapter.store.wakeup import decode_topics
 from tests.rig import Rig, rigged, usual_tasks
 
 
@@ -177,3 +179,21 @@ async def test_only_plain_jobs_share_and_the_others_are_what_they_were(
     assert await rig.value("SELECT count(*) FROM {s}.job_queues WHERE name = 'unheard-of'") == 1
     with pytest.raises(InvalidPayloadError):
         await rig.adapter.schedule_job("numbers", "not a number")
+
+
+@pytest.mark.direct("it listens")
+async def test_who_comes_alone_tells_the_workers_right_behind_its_own_commit(rig: Rig) -> None:
+    adapter, told = rig.adapter, list[set[str]]()
+    await adapter.notifier.drain()
+    adapter.notifier.subscribe(told.append)
+    listening = await adapter.database.connect("hears")
+    await listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(adapter.database.schema.channel)))
+    await adapter.schedule_job("echo", 0, queue="told-to-nobody", notify="no")
+    handle = await adapter.schedule_job("echo", 1, queue="default")
+    (heard,) = await listening.notified(5)
+    assert decode_topics(heard.extra.decode()) == {"default"}
+    # It is committed before anybody can hear of it, and this process need not hear it from outside.
+    assert await rig.status(handle.id) == "QUEUED"
+    assert (adapter.notifier._conn, adapter.notifier.has_told(heard.be_pid)) == (None, True)
+    assert told == [{"default"}]
+    await listening.close()
