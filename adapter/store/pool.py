@@ -95,7 +95,7 @@ class Pool:
 
     async def put(self, conn: Pooled) -> None:
         """Take a connection back; one that is in a transaction is rolled back, a broken one closed."""
-        if conn.is_settling:
+        if conn.is_settling and not self._closed:
             # Neither who gives it back nor who comes next waits for that.
             self._settling.add(conn)
             conn.when_settled(functools.partial(self._take_settled, conn))

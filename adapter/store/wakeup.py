@@ -98,6 +98,9 @@ class Notifier:
         """
         if not topics or self._is_telling or not _CAN_FOLLOW or self._database.config.transaction_pooler:
             return None
+        if any(each.is_settling for each in self._told_by):
+            # Somebody holds the server's lock: that keeps one of the pool's connections, and not all of them.
+            return None
         self._told_by.add(conn)
         self._task = asyncio.get_running_loop().create_task(self._pause(), name="adapter-notify")
         return self._telling(topics)

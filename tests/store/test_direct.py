@@ -222,6 +222,12 @@ async def test_who_takes_the_turn_to_tell_others_is_the_only_one_for_a_while(dat
         assert notifier.has_told(pid)
         await notifier.drain()
         assert notifier.take_turn(conn, set()) is None
+        with psycopg.connect(database.config.url, autocommit=True) as other:
+            other.execute("SELECT pg_advisory_lock(41)")
+            await conn.run_before("SELECT 1", {}, ("SELECT pg_advisory_lock(41)", {}))
+            async with database.connection() as another:
+                assert notifier.take_turn(another, {"b"}) is None
+        await eventually(lambda: not conn.is_settling)
         assert notifier.take_turn(conn, {"c"}) is not None
         await notifier.drain()
     await database.close()
