@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from adapter.cli.root import app, hoisted
+from adapter.cli.root import hoisted
 from tests import kit
+from tests.cli import commands
 
 README = kit.ROOT / "README.md"
 PAGES = [README, kit.ROOT / "CONTRIBUTING.md", *sorted((kit.ROOT / "docs").rglob("*.md"))]
@@ -99,12 +99,11 @@ def known_options(command: Any) -> set[str]:
 
 @pytest.mark.parametrize(("page", "line"), commands_shown())
 def test_a_command_that_is_shown_exists_with_its_options(page: str, line: str) -> None:
-    root: Any = typer.main.get_command(app)
     words = hoisted(
         [word for word in shlex.split(line.replace("…", "VALUE")) if word not in {"[JSON]", "[ID]"}][1:]
     )
-    command: Any = root
-    allowed = known_options(root)
+    command = commands.root()
+    allowed = known_options(command)
     while words:
         word = words.pop(0)
         if word.startswith("-"):

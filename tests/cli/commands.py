@@ -24,7 +24,6 @@ from tests import kit, pooling
 T = TypeVar("T")
 
 SHOP = "tests.cli.shop:adapter"
-_commands = functools.cache(get_command)
 #: Slow machines may take long; a test that passes does not.
 PATIENCE_S = 60.0
 
@@ -43,10 +42,15 @@ class Answer:
         return json.loads(self.out)
 
 
+@functools.cache
+def root() -> Any:
+    """Return the root of all commands. To make them takes longer than what most of them do."""
+    return get_command(app)
+
+
 def adapter(*arguments: str, env: dict[str, str] | None = None, given: str | None = None) -> Answer:
     """Run ``adapter <arguments>`` here; an error nobody foresaw is raised."""
-    # Made anew for each call, the commands would take longer than what they do.
-    with mock.patch("typer.testing._get_command", _commands):
+    with mock.patch("typer.testing._get_command", return_value=root()):
         result = CliRunner(env=env or {}).invoke(app, list(arguments), input=given, prog_name="adapter")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

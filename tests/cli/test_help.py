@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from adapter.cli import exits
-from adapter.cli.root import app
-from tests.cli.commands import adapter
+from tests.cli.commands import adapter, root
 
 
 def commands(command: Any, path: str = "adapter") -> Iterator[tuple[str, Any]]:
@@ -20,7 +18,7 @@ def commands(command: Any, path: str = "adapter") -> Iterator[tuple[str, Any]]:
         yield from commands(each, f"{path} {name}")
 
 
-COMMANDS = dict(commands(get_command(app)))
+COMMANDS = dict(commands(root()))
 
 
 @pytest.mark.parametrize("code", exits.ExitCode)
