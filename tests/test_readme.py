@@ -71,6 +71,7 @@ def test_the_readmes_parent_waits_for_children_in_processes_of_their_own(
     assert run_as_file(f"{first}\n{family}\n{_COMPARES}", tmp_path, database_url).endswith("[4, 8]\n")
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: page.name)
 def test_the_python_of_the_other_pages_runs(page: Path, database_url: str, tmp_path: Path) -> None:
     for code in blocks(page, "python"):

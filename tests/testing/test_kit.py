@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from adapter import AbortJobError, Adapter, JobContext, JobStatus, RetryPolicy, Settings, testing
+from adapter.core import dispatch
 from adapter.domain.errors import ConfigurationError, InvalidArgumentError, InvalidPayloadError
 from adapter.testing import Failure, JobDatabase, JobsKit, MemoryExecutor, embedded_database, opened
 from tests import kit as own
@@ -219,8 +220,13 @@ async def test_a_remote_run_fails(jobs: JobsKit, remote: MemoryExecutor) -> None
 
 @pytest.mark.parametrize("failure", [Failure.NOT_SENT, Failure.THROTTLED, Failure.UNKNOWN])
 async def test_a_submit_that_fails_is_tried_again_and_runs_once(
-    jobs: JobsKit, remote: MemoryExecutor, failure: Failure
+    jobs: JobsKit, remote: MemoryExecutor, failure: Failure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def backoff(tries: int, *, longest: float = 0) -> timedelta:
+        return timedelta(minutes=5)
+
+    # However slow the machine is, the second try is not yet due when the first has failed.
+    monkeypatch.setattr(dispatch, "backoff", backoff)
     job = await report.schedule({})
     remote.fail_next(failure)
     await jobs.run_pending()
