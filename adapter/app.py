@@ -132,7 +132,7 @@ class Adapter(
             if notify != "no" and handles[0].status is JobStatus.QUEUED:
                 self.notifier.poke(handles[0].job.queue)
             return handles
-        planned = [self.planner.plan(spec) for spec in specs]
+        planned = self.planner.plan_all(specs)
         if not planned:
             return []
         if within is not None:
@@ -167,7 +167,7 @@ class Adapter(
         self, specs: list[JobSpec], within: SyncCaller, *, notify: str = "after_commit"
     ) -> list[JobHandle[Any]]:
         """Do what `schedule_specs` does in the transaction of a caller without an event loop."""
-        planned = [self.planner.plan(spec) for spec in specs]
+        planned = self.planner.plan_all(specs)
         steps = self._scheduling(planned, own=False, in_transaction=notify == "in_tx")
         jobs = run_within_sync(within, self.database.schema, steps)
         if notify == "after_commit":

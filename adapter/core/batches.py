@@ -14,6 +14,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from adapter.core.alike import are_alike
 from adapter.core.outcomes import Observers
 from adapter.core.planning import JobSpec, Planned, Planner, ScheduleOptions
 from adapter.core.scheduling import Scheduler, topics_of
@@ -228,11 +229,7 @@ class _Sealing:
     def _plan(self, place: int, spec: JobSpec) -> None:
         spec = replace(spec, options={**spec.options, "batch_id": self._batch.id})
         before, planner = self._before, self._adapter.planner
-        alike = (
-            before is not None
-            and (spec.task, spec.options) == (before[0].task, before[0].options)
-            and spec.parent is before[0].parent
-        )
+        alike = before is not None and are_alike(before[0], spec)
         planned = planner.plan_like(spec, before[1]) if before and alike else planner.plan(spec)
         self._before = spec, planned
         self._pending[place] = planned

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from types import NoneType
+from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
+from adapter.core.alike import are_alike
 from adapter.core.handle import JobHandle, Jobs
 from adapter.core.planning import JobSpec, Planner
 from adapter.core.scheduling import Scheduler
@@ -72,29 +70,3 @@ class MassInsert:
             self._scheduler.forget_flags()
             return None
         return handles
-
-
-#: What is the same when it is equal and of one type: neither 1 and True nor 1 and 1.0 are.
-_SCALARS = frozenset({str, int, bool, timedelta, UUID, NoneType})
-
-
-def are_alike(one: JobSpec, other: JobSpec) -> bool:
-    """Whether two specs surely ask for the same but for their payloads."""
-    return (
-        one.task == other.task
-        and one.parent is other.parent
-        and one.undeclared == other.undeclared
-        and (not (one.options or other.options) or _are_same(one.options, other.options))
-    )
-
-
-def _are_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one is other or (
-        one.keys() == other.keys() and all(_is_same(name, value, other[name]) for name, value in one.items())
-    )
-
-
-def _is_same(name: str, value: Any, given: Any) -> bool:
-    # Tags are texts, or the first of their calls is refused.
-    compared = name == "tags" or type(value) in _SCALARS
-    return value is given or (compared and type(value) is type(given) and value == given)

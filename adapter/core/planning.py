@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from uuid_utils.compat import uuid7
 
+from adapter.core.alike import are_alike
 from adapter.core.option_checks import check
 from adapter.core.registry import Registry, TaskDefinition
 from adapter.domain.debounce import Debounce
@@ -26,6 +28,8 @@ from adapter.domain.routing import Request
 from adapter.domain.task import RetryPolicy, TaskPolicy
 
 _KEPT = timedelta(days=7)
+#: How many kinds of jobs in one call are looked through for one that is alike.
+_MOST_KINDS = 4
 
 
 class ScheduleOptions(TypedDict, total=False):
@@ -147,6 +151,21 @@ class Planner:
         definition = before.definition
         job = NewJob(uuid7(), definition.dump_payload_text(spec.data), before.job.terms)
         return Planned(job, definition, before.options, before.executor)
+
+    def plan_all(self, specs: Iterable[JobSpec]) -> list[Planned]:
+        """Return what `plan` does of each; those that ask for the same mostly share their terms."""
+        plans: list[Planned] = []
+        kinds: deque[tuple[JobSpec, Planned]] = deque(maxlen=_MOST_KINDS)
+        for spec in specs:
+            if not spec.options:
+                # Its terms are known.
+                plans.append(self.plan(spec))
+                continue
+            like = next((planned for kind, planned in kinds if are_alike(kind, spec)), None)
+            plans.append(self.plan(spec) if like is None else self.plan_like(spec, like))
+            if like is None:
+                kinds.append((spec, plans[-1]))
+        return plans
 
     def _definition(self, spec: JobSpec) -> TaskDefinition[Any, Any]:
         declared = self._registry.find(spec.task)

@@ -1,4 +1,4 @@
-"""Writing many jobs that differ in nothing but id and payload: a part is written down while the one before is inserted."""
+"""Writing many jobs that differ in nothing but id and payload, the next statement while the one before is carried out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from adapter.store.database import Schema
 from adapter.store.direct import Direct
 from adapter.store.inserting import MOST_ROWS, insert_statement
 from adapter.store.job_columns import Shape, shaped_alike
-
-#: Fewer go in one statement: each costs PostgreSQL as much as 30 rows before the first of them.
-_FEWEST_IN_PARTS = 400
 
 _Part = tuple[Shape, Mapping[str, Any]]
 
@@ -46,7 +43,7 @@ async def insert_alike(
         else:
             following.append(part)
 
-    if len(payloads) < _FEWEST_IN_PARTS:
+    if len(payloads) <= MOST_ROWS:
         go_on()
         return await _insert(conn, schema, following.pop(), go_on)
     at: datetime | None = None
@@ -61,14 +58,11 @@ async def insert_alike(
 
 def _parts(like: NewJob, payloads: Sequence[bytes], flags_version: int, ids: list[bytes]) -> Iterator[_Part]:
     """Write the parts down, one at a time; their ids are added to ``ids``."""
-    # PostgreSQL has nothing to do before it has the first, so that is a small one.
-    start, size = 0, len(payloads) // 4 if len(payloads) >= _FEWEST_IN_PARTS else MOST_ROWS
-    while start < len(payloads):
-        part = payloads[start : start + min(size, MOST_ROWS)]
+    for start in range(0, len(payloads), MOST_ROWS):
+        part = payloads[start : start + MOST_ROWS]
         ids += [uuid7().bytes for _ in part]
         shape, parameters = shaped_alike(like, ids[start:], part)
         yield shape, parameters | {"flags_version": flags_version}
-        start, size = len(ids), MOST_ROWS
 
 
 async def _insert(

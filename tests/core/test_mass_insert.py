@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from adapter.core.mass_insert import are_alike
+from adapter.core.alike import are_alike
 from adapter.core.planning import JobSpec
 from adapter.domain.clock import SystemClock
 from adapter.domain.errors import DatabaseUnavailableError, InvalidPayloadError, NotOpenError
@@ -22,7 +22,7 @@ from tests.rig import Rig, rigged
 
 #: More than two statements' worth.
 MANY = 2300
-PARTS = [575, 1000, 725]
+PARTS = [1000, 1000, 300]
 
 Interfere = Callable[[Direct], Awaitable[object]]
 
@@ -117,7 +117,7 @@ async def test_a_part_that_is_refused_takes_the_others_with_it(
     rig: Rig, parts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [b"1"] * (MANY - 1)
-    texts[800] = b'"\\u0000"'
+    texts[1500] = b'"\\u0000"'
     echo = rig.adapter.registry.get("echo")
 
     def unchecked(payloads: object) -> list[bytes]:
@@ -254,6 +254,36 @@ async def test_what_only_looks_the_same_is_stored_as_it_is(rig: Rig, parts: list
     assert parts == []
 
 
+@pytest.mark.parametrize("kinds", [2, 9])
+async def test_each_gets_what_its_own_options_say(rig: Rig, parts: list[int], kinds: int) -> None:
+    specs = [
+        JobSpec("echo" if n % 2 else "both", n, {"priority": n % kinds, "metadata": {"kind": [n % kinds]}})
+        for n in range(40)
+    ]
+    await rig.adapter.schedule_specs([*specs, JobSpec("echo", 40), JobSpec("echo", 41, {"user_id": "ann"})])
+    rows = await rig.sql("SELECT * FROM {s}.worker_jobs_open ORDER BY data::int")
+    assert [row["data"] for row in rows] == list(range(42))
+    for n, row in enumerate(rows[:40]):
+        assert (row["type"], row["priority"]) == ("echo" if n % 2 else "both", n % kinds)
+        assert row["metadata"] == {"kind": [n % kinds]}
+    assert [(row["priority"], row["metadata"], row["user_id"]) for row in rows[40:]] == [
+        (0, None, None),
+        (0, None, "ann"),
+    ]
+    assert parts == []
+
+
+def test_terms_are_shared_within_a_call_and_no_longer(rig: Rig) -> None:
+    options: Any = {"metadata": {"a": 1}}
+    specs = [JobSpec("echo", n, options if n % 2 else {"priority": 1}) for n in range(6)]
+    plans = rig.adapter.planner.plan_all(specs)
+    assert len({id(each.job.terms) for each in plans}) == 2
+    assert [each.job.payload for each in plans] == ["0", "1", "2", "3", "4", "5"]
+    options["metadata"]["a"] = 2
+    (again,) = rig.adapter.planner.plan_all([specs[1]])
+    assert again.job.terms.metadata == {"a": 2}
+
+
 SHARED: dict[str, Any] = {"metadata": {"a": 1}}
 
 
@@ -262,7 +292,10 @@ SHARED: dict[str, Any] = {"metadata": {"a": 1}}
     [
         ({}, {}, True),
         (SHARED, SHARED, True),
-        ({"metadata": {"a": 1}}, {"metadata": {"a": 1}}, False),
+        ({"metadata": {"a": [1, None]}}, {"metadata": {"a": [1, None]}}, True),
+        ({"metadata": {"a": [1]}}, {"metadata": {"a": [True]}}, False),
+        ({"metadata": {"a": [1]}}, {"metadata": {"a": [1, 2]}}, False),
+        ({"metadata": {"a": 0.0}}, {"metadata": {"a": -0.0}}, False),
         ({"priority": 1}, {"priority": 1}, True),
         ({"priority": 1}, {"priority": True}, False),
         ({"priority": 1}, {}, False),
