@@ -20,6 +20,7 @@ from adapter.core.bulk_verbs import ActsOnMany
 from adapter.core.cron.verbs import KeepsSchedules
 from adapter.core.cutover.verbs import CutsOver
 from adapter.core.figures import TellsFigures
+from adapter.core.isolation import here
 from adapter.core.job_changes import ChangesJobs
 from adapter.core.job_verbs import LooksAfterJobs
 from adapter.core.keys import KeepsKeys
@@ -154,10 +155,12 @@ class SyncAdapter:
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Carry a coroutine of the adapter out and return what it returns.
 
+        A handler in a process of its own need not open it for what its context does.
+
         Raises:
             NotOpenError: it is not open in this process.
         """
-        loop = self._usable
+        loop = self._usable or here.loop
         if loop is None:
             work.close()
             raise NotOpenError

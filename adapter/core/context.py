@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adapter.core.countdown import Countdown
     from adapter.core.families import Family
     from adapter.core.handle import JobHandle
+    from adapter.core.isolation.asking import FamilyThere
     from adapter.core.planning import JobSpec, ScheduleOptions
     from adapter.core.tasks import Task
     from adapter.domain.wait_token import WaitToken
@@ -54,7 +55,7 @@ class JobContext:
         job: Job,
         schedule: ScheduleChild | None = None,
         make_metadata: Callable[[Job], JobMetadata] | None = None,
-        make_family: Callable[[JobContext], Family] | None = None,
+        make_family: Callable[[JobContext], Family | FamilyThere] | None = None,
     ) -> None:
         #: The job as it was claimed; ``job.attempt`` is this try's number.
         self.job = job
@@ -64,7 +65,7 @@ class JobContext:
         self._make_metadata = make_metadata
         self._metadata: JobMetadata | None = None
         self._make_family = make_family
-        self._family: Family | None = None
+        self._family: Family | FamilyThere | None = None
         #: What ends the try when ``max_duration`` is over. Set by the worker.
         self.limit: asyncio.Timeout | None = None
         self.countdown: Countdown | None = None
@@ -102,6 +103,16 @@ class JobContext:
         return None if duration is None else self.job.updated_at + duration + waited
 
     @property
+    def time_limit(self) -> timedelta | None:
+        """How long the handler may run before this process ends it."""
+        return self.job.max_duration
+
+    @property
+    def waited_s(self) -> float:
+        """How long the try has waited so far, in seconds."""
+        return self._waited_s
+
+    @property
     def tick(self) -> datetime | None:
         """The time by the clock at which its schedule fired, in UTC; None for a job of no schedule."""
         tick = self.job.extra.get("tick")
@@ -129,8 +140,7 @@ class JobContext:
 
     def close(self) -> MetadataPatch | None:
         """Return the metadata to be written before the outcome. Called by the worker."""
-        if self._family is not None:
-            self._family.stop()
+        self.end_waits()
         if self.countdown is not None:
             self.countdown.cancel()
         return None if self._metadata is None else self._metadata.close()
@@ -167,6 +177,10 @@ class JobContext:
         self._is_canceled = True
         if self._canceled is not None:
             self._canceled.set()
+        self.end_waits()
+
+    def end_waits(self) -> None:
+        """End every wait: the try is to stop, or has ended. Called by the worker."""
         if self._family is not None:
             self._family.stop()
 
@@ -281,7 +295,7 @@ class JobContext:
         return await self.family.wait_for_token(token_id_of(token))
 
     @property
-    def family(self) -> Family:
+    def family(self) -> Family | FamilyThere:
         """What this try has made and waits for."""
         if self._family is None:
             if self._make_family is None:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 
 class Countdown:
-    """Calls ``then()`` on the event loop once so many seconds have passed, pauses left out."""
+    """Calls ``then()`` on the event loop once so many seconds have passed, pauses left out; None: never."""
 
-    def __init__(self, seconds: float, then: Callable[[], object]) -> None:
+    def __init__(self, seconds: float | None, then: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._then = then
         self._left_s = seconds
         self._timer: asyncio.TimerHandle | None = None
-        self.go_on()
+        self._run()
 
     def pause(self) -> None:
         """Stand still."""
@@ -24,7 +24,10 @@ class Countdown:
 
     def go_on(self) -> None:
         """Count down again."""
-        if self._timer is None:
+        self._run()
+
+    def _run(self) -> None:
+        if self._timer is None and self._left_s is not None:
             self._timer = self._loop.call_later(self._left_s, self._then)
 
     def cancel(self) -> None:

@@ -27,6 +27,7 @@ from adapter.store import families
 if TYPE_CHECKING:
     from adapter.core.context import JobContext
     from adapter.core.families import Families
+    from adapter.core.registry import Registry
 
 #: Of several waits that end one after another, the first lets the job go on, and the row is not written for
 #: each: only after so long it is looked whether the handler does nothing but wait again, then more seldom.
@@ -105,11 +106,7 @@ class Family:
         Raises:
             JobFailedError, JobCanceledError: it ended otherwise.
         """
-        if job.status is JobStatus.COMPLETED:
-            definition = self._families.registry.find(job.type)
-            return job.result if definition is None else definition.load_result(job.result)
-        kind = JobCanceledError if job.status is JobStatus.CANCELED else JobFailedError
-        raise kind(job.id, job.status, job.error)
+        return result_of(job, self._families.registry)
 
     async def _wait(self, left: list[UUID], kind: WaitingFor) -> None:
         wait = Wait(left.copy(), kind)
@@ -121,7 +118,7 @@ class Family:
         finally:
             self._waits.discard(wait)
             self._families.remove(wait)
-            if self._context.is_canceled:
+            if self._context.is_canceled or self._is_over:
                 # The row stays as it is: with this try ends what holds it.
                 self._go_on()
             else:
@@ -137,7 +134,7 @@ class Family:
 
     async def _suspend(self) -> None:
         async with self._turn:
-            if self._context.is_canceled or not await self._write():
+            if self._context.is_canceled or self._is_over or not await self._write():
                 raise JobInterruptedError(self._job.id)
             self._enter()
 
@@ -224,6 +221,19 @@ class Family:
         async with self._turn:
             if self._suspended_at is None and self._only_waits and await self._write() and not self._is_over:
                 self._enter()
+
+
+def result_of(job: Job, registry: Registry) -> Any:
+    """Return the result of a job that has ended, of the type its task declares.
+
+    Raises:
+        JobFailedError, JobCanceledError: it ended otherwise than by completing.
+    """
+    if job.status is JobStatus.COMPLETED:
+        definition = registry.find(job.type)
+        return job.result if definition is None else definition.load_result(job.result)
+    kind = JobCanceledError if job.status is JobStatus.CANCELED else JobFailedError
+    raise kind(job.id, job.status, job.error)
 
 
 def _all_there(ids: Sequence[UUID], jobs: dict[UUID, Job]) -> None:

@@ -65,7 +65,7 @@ async def run_try(
     """
     if caller.is_exhausted and not definition.is_async and not definition.is_isolated:
         return Returned("too many threads of this worker hang", delay=_ELSEWHERE)
-    duration = context.job.max_duration
+    duration = context.time_limit
     limit = asyncio.timeout(duration.total_seconds() if duration else None)
     payload: Any = context.job.data
     try:

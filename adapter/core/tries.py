@@ -118,7 +118,7 @@ class Tries:
     def spare(self) -> int:
         """How many more isolated tries have a process to run in."""
         processes = self.caller.processes
-        return 0 if processes is None else max(0, processes.size - self._isolated)
+        return 0 if processes is None else max(0, processes.size + processes.waiting - self._isolated)
 
     def take(self, claimed: Sequence[Claimed]) -> None:
         """Take claimed jobs and start what there is room for."""

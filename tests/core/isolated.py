@@ -14,10 +14,13 @@ from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import pytest
 from pydantic import BaseModel
 
-from adapter import AbortJobError, Adapter, JobContext, RetryJobError, RetryPolicy
+from adapter import AbortJobError, Adapter, JobContext, JobFailedError, JobSpec, RetryJobError, RetryPolicy
+from adapter.domain.errors import NotOpenError, TokenNotFoundError, UnknownTaskError
 
 adapter = Adapter()
 QUICK = RetryPolicy(max_attempts=2, min_timeout_in_ms=0, max_timeout_in_ms=0)
@@ -32,6 +35,11 @@ class Order(BaseModel):
 def note(path: str, text: str) -> None:
     with Path(path).open("a") as file:
         file.write(f"{text}\n")
+
+
+def until_told(path: str) -> None:
+    while not Path(f"{path}.go").exists():
+        pass
 
 
 @adapter.task("pid", isolation="process")
@@ -110,8 +118,7 @@ def tells(order: Order, ctx: JobContext) -> str:
     ctx.metadata.append("seen", order.number)
     sys.stdout.write("this is not data")
     note(order.path, "half")
-    while not Path(f"{order.path}.go").exists():
-        pass
+    until_told(order.path)
     ctx.progress(1.0)
     return around.get()
 
@@ -138,5 +145,72 @@ def no_json(_: None) -> Any:
 
 
 @adapter.task("schedules", isolation="process", retry=RetryPolicy(max_attempts=1))
-async def schedules(_: None, ctx: JobContext) -> None:
-    await ctx.schedule_job("pid", {"number": 1})
+async def schedules(_: None, ctx: JobContext) -> list[str]:
+    options: dict[str, Any] = {"delay": timedelta(hours=1), "tags": ["a", "b"], "detached": True}
+    handle = await ctx.schedule_job(pid, Order(number=1), **options)
+    with pytest.raises(NotOpenError):
+        await handle.refresh()
+    return [str(handle.id), handle.status]
+
+
+@adapter.task("schedules-wrongly", isolation="process", retry=RetryPolicy(max_attempts=1))
+def schedules_wrongly(task: str, ctx: JobContext) -> None:
+    adapter.sync.call(ctx.schedule_job(task, {"number": "none"}))
+
+
+class Held(BaseModel):
+    """What children that a test holds are given, and where their parent says that it began."""
+
+    path: str
+    count: int = 1
+    token: UUID | None = None
+
+
+@adapter.task("waits", isolation="process", retry=QUICK)
+async def waits(held: Held, ctx: JobContext) -> list[Any]:
+    note(held.path, str(os.getpid()))
+    results = await ctx.batch_trigger_and_wait([JobSpec("held", each) for each in range(held.count)])
+    return [*results, *([] if held.token is None else [await ctx.wait_for_token(held.token)])]
+
+
+@adapter.task("waits-in-a-thread", isolation="process", retry=QUICK)
+def waits_in_a_thread(held: Held, ctx: JobContext) -> list[Any]:
+    note(held.path, str(os.getpid()))
+    handles = [
+        adapter.sync.call(ctx.schedule_job("held", each, idempotency_key=f"{ctx.job.id}-{each}"))
+        for each in range(held.count)
+    ]
+    results = [each.result for each in adapter.sync.call(ctx.wait_for_children(handles))]
+    return [*results, *([] if held.token is None else [adapter.sync.call(ctx.wait_for_token(held.token))])]
+
+
+@adapter.task("waits-for-the-broken", isolation="process", retry=RetryPolicy(max_attempts=1))
+async def waits_for_the_broken(task: str, ctx: JobContext) -> str:
+    try:
+        await ctx.trigger_and_wait(task, 1)
+    except (JobFailedError, UnknownTaskError, TokenNotFoundError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "not reached"
+
+
+@adapter.task("computes-after", isolation="process", retry=RetryPolicy(max_attempts=1))
+async def computes_after(held: Held, ctx: JobContext) -> None:
+    before = ctx.deadline
+    await ctx.trigger_and_wait("held", 1)
+    after = ctx.deadline
+    assert before is not None
+    assert after is not None
+    note(held.path, f"{os.getpid()} {(after - before).total_seconds()}")
+    await asyncio.Event().wait()
+
+
+@adapter.task("gives-up", isolation="process", retry=RetryPolicy(max_attempts=1))
+async def gives_up(held: Held, ctx: JobContext) -> str:
+    try:
+        async with asyncio.timeout(0.5):
+            await ctx.trigger_and_wait("held", 1)
+    except TimeoutError:
+        note(held.path, str(os.getpid()))
+        await asyncio.to_thread(until_told, held.path)
+        return "it goes on"
+    return "not reached"

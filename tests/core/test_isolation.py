@@ -251,12 +251,6 @@ async def test_a_result_that_is_no_json_fails(database_url: str) -> None:
         assert (await ran(rig, worker, "no-json", None))["status"] == "FAILED"
 
 
-async def test_a_handler_that_schedules_by_its_context_is_told_how(database_url: str) -> None:
-    async with isolating(database_url) as (rig, worker):
-        row = await ran(rig, worker, "schedules", None)
-        assert "adapter.sync" in row["error"]["message"]
-
-
 async def test_a_payload_that_does_not_fit_needs_no_process(database_url: str) -> None:
     async with isolating(database_url) as (rig, worker):
         job = await rig.adapter.schedule_job("pid", {"number": 1})

@@ -35,3 +35,21 @@ def deaf(_: dict[str, Any], context: JobContext) -> None:
     if context.attempt == 1:
         re.match(r"(a+)+$", "a" * 64 + "b")
     ledger.write("end", context.job.id)
+
+
+@adapter.task("short-one", retry=AGAIN)
+async def short_one(data: dict[str, Any], context: JobContext) -> int:
+    assert ledger is not None
+    ledger.write("start", context.job.id)
+    await asyncio.sleep(data["seconds"])
+    ledger.write("end", context.job.id)
+    return 1
+
+
+@adapter.task("apart-parent", isolation="process", retry=AGAIN)
+def apart_parent(data: dict[str, Any], context: JobContext) -> int:
+    assert ledger is not None
+    ledger.write("start", context.job.id)
+    results = adapter.sync.call(context.batch_trigger_and_wait([short_one.job(data) for _ in range(2)]))
+    ledger.write("end", context.job.id)
+    return sum(results)

@@ -83,3 +83,24 @@ async def test_a_deaf_child_dies_with_its_worker_before_its_job_runs_again(apart
     entries = apart.check(jobs)
     assert [entry.event for entry in entries] == ["start", "start", "end"]
     assert apart.count("job_events", "kind = 'rescued'") == 1
+
+
+@pytest.mark.parametrize("whom", ["worker", "children"])
+async def test_a_kill_while_isolated_parents_wait(apart: Site, whom: str) -> None:
+    """Four of them: two wait in their processes, two are given back."""
+    parents = await schedule(apart, 4, "apart-parent", seconds=0.7)
+    first = await apart.start("isolated").ready()
+    await eventually(lambda: apart.count("worker_jobs_open", "waiting_for = 'children'") >= 2, within=30)
+    if whom == "worker":
+        first.kill()
+        await apart.start("isolated").ready()
+    else:
+        for each in children(first):
+            each.kill()
+    await apart.all_done()
+    rows = apart.rows("SELECT id, parent_id, status, result FROM worker_jobs_finished")
+    made = [row["id"] for row in rows if row["parent_id"] in parents]
+    assert len(made) == 2 * len(parents), "children were made twice or lost"
+    apart.check([*parents, *made])
+    assert {row["status"] for row in rows} == {"COMPLETED"}
+    assert {row["result"] for row in rows if row["id"] in parents} == {2}

@@ -46,7 +46,8 @@ def address_of(definition: TaskDefinition[Any, Any], app: str | None) -> Address
         return Address(task=definition.id, app=app)
     name = str(getattr(definition.handler, "__module__", None))
     module = sys.modules.get(name)
-    if module is None or _find(module, definition.id) is not definition:
+    found = None if module is None else _find(module, definition.id)
+    if module is None or found is None or found[0] is not definition:
         raise TaskDefinitionError(
             f"Task {definition.id!r} has isolation='process', but a child process cannot find its handler in"
             f" {name!r}. Declare it with the decorator on a function at the top of a module, or run the"
@@ -75,8 +76,8 @@ def check_addresses(registry: Registry, app: str | None) -> None:
             address_of(definition, app)
 
 
-def resolve(address: Address) -> TaskDefinition[Any, Any]:
-    """Import what the address names, in the child, and return the task with all its hooks."""
+def resolve(address: Address) -> tuple[TaskDefinition[Any, Any], Registry]:
+    """Import what the address names, in the child, and return the task with all its hooks, and where it is declared."""
     found = _in_app(address) if address.app is not None else _find(_imported(address), address.task)
     if found is None:
         msg = f"Task {address.task!r} is not found in {address.app or address.module or address.file!r}."
@@ -84,12 +85,12 @@ def resolve(address: Address) -> TaskDefinition[Any, Any]:
     return found
 
 
-def _in_app(address: Address) -> TaskDefinition[Any, Any] | None:
+def _in_app(address: Address) -> tuple[TaskDefinition[Any, Any], Registry] | None:
     name, _, attribute = str(address.app).partition(":")
     app: Any = functools.reduce(getattr, (attribute or "adapter").split("."), importlib.import_module(name))
     registry: Registry = app.registry
     found = registry.find(address.task)
-    return None if found is None else _with_hooks(found, registry.hooks)
+    return None if found is None else (_with_hooks(found, registry.hooks), registry)
 
 
 def _imported(address: Address) -> ModuleType:
@@ -105,10 +106,10 @@ def _imported(address: Address) -> ModuleType:
     return module
 
 
-def _find(module: ModuleType, task: str) -> TaskDefinition[Any, Any] | None:
+def _find(module: ModuleType, task: str) -> tuple[TaskDefinition[Any, Any], Registry] | None:
     for value in list(vars(module).values()):
         if isinstance(value, Task) and (found := cast("Task[Any, Any]", value)).id == task:
-            return _with_hooks(found.definition, found.registry.hooks)
+            return _with_hooks(found.definition, found.registry.hooks), found.registry
     return None
 
 

@@ -20,17 +20,19 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from uuid_utils.compat import uuid7
 
 from adapter.core.calling import Caller
 from adapter.core.context import JobContext
 from adapter.core.handler_errors import describe_error
+from adapter.core.isolation import here
 from adapter.core.isolation.address import Address, resolve
+from adapter.core.isolation.asking import Asking, FamilyThere
 from adapter.core.isolation.wire import Message, dump_outcome, encode, load_job, receive
 from adapter.core.progress import JobMetadata
-from adapter.core.registry import TaskDefinition
+from adapter.core.registry import Registry, TaskDefinition
 from adapter.core.runner import Interruption, run_try
 from adapter.domain.job import Job
 from adapter.domain.outcome import Errored, Lease, Stopped, TryOutcome
@@ -44,19 +46,19 @@ _NO_LEASE = Lease(uuid7(), 0)
 
 
 class ChildContext(JobContext):
-    """The context of a handler in a child. Scheduling and waiting are the worker's."""
+    """The context of a handler in a child."""
+
+    @property
+    def time_limit(self) -> None:
+        """Its worker knows when the time is over, and ends this process."""
+
+    def has_waited(self, seconds: float) -> None:
+        """Take note how long the try has waited in all."""
+        self._waited_s = seconds
 
     def flag(self) -> None:
         """Let ``is_canceled`` be true at once, from any thread; `cancel` follows on the event loop."""
         self._is_canceled = True
-
-
-def _not_here(*_: Any, **__: Any) -> NoReturn:
-    msg = (
-        "A handler with isolation='process' has no adapter here: schedule with `with adapter.sync:`, and let a"
-        " parent that waits for children run in the worker."
-    )
-    raise RuntimeError(msg)
 
 
 class Connection:
@@ -138,7 +140,9 @@ class Child:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._asked: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._definitions: dict[str, TaskDefinition[Any, Any]] = {}
+        self._definitions: dict[str, tuple[TaskDefinition[Any, Any], Registry]] = {}
+        self._registry = Registry()
+        self._asking = Asking(connection.send)
         self._context: ChildContext | None = None
         self._interruption = Interruption()
         self._task: asyncio.Task[TryOutcome] | None = None
@@ -150,10 +154,13 @@ class Child:
 
     def _listen(self) -> None:
         while (message := self._connection.receive()) is not None:
-            if "cancel" not in message:
+            if "answer" in message:
+                if self._context is not None:
+                    self._context.has_waited(message["waited_s"])
+                self._asking.answered(message["answer"])
+            elif "cancel" not in message:
                 self._loop.call_soon_threadsafe(self._asked.put_nowait, message)
-                continue
-            if (context := self._context) is not None:
+            elif (context := self._context) is not None:
                 context.flag()
                 self._loop.call_soon_threadsafe(self._cancel, context)
         if self._context is not None:
@@ -169,11 +176,12 @@ class Child:
 
     async def serve(self) -> None:
         """Run tries until the worker closes the connection."""
+        here.loop = self._loop
         self.listen()
         self._connection.send({"ready": rss()})
         while (message := await self._asked.get()) is not None:
             job = load_job(message["run"]["job"])
-            self._context = ChildContext(job, _not_here, self._connection.metadata, _not_here)
+            self._context = self._make_context(job)
             self._interruption = Interruption()
             try:
                 outcome = await self._run(message, self._context)
@@ -184,11 +192,16 @@ class Child:
             context, self._context, self._task = self._context, None, None
             self._connection.send_last(context.close(), outcome)
 
+    def _make_context(self, job: Job) -> ChildContext:
+        self._asking = Asking(self._connection.send)
+        family = FamilyThere(self._asking, lambda: self._registry)
+        return ChildContext(job, family.schedule, self._connection.metadata, lambda _: family)
+
     async def _run(self, message: Message, context: ChildContext) -> TryOutcome:
         address, request = Address.read(message["address"]), message["run"]
-        definition = self._definitions.get(address.task)
-        if definition is None:
-            definition = self._definitions[address.task] = resolve(address)
+        if address.task not in self._definitions:
+            self._definitions[address.task] = resolve(address)
+        definition, self._registry = self._definitions[address.task]
         if self._caller is None:
             grace, hooks = request["cancel_grace"], request["hook_timeout"]
             self._caller = Caller(1, timedelta(seconds=grace), timedelta(seconds=hooks), Counter())

@@ -9,9 +9,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Self
+from typing import Any, Self
 
 from adapter.core.isolation.address import Address
 from adapter.core.isolation.wire import Message, encode, read
@@ -116,10 +116,10 @@ class ChildProcess:
             else:
                 on_message(message)
 
-    def cancel(self) -> None:
-        """Tell the handler to stop."""
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Say something to the handler; nobody hears it when the child is gone."""
         with contextlib.suppress(OSError):
-            self._writer.write(encode({"cancel": True}))
+            self._writer.write(encode(message))
 
     async def kill(self) -> None:
         """End it and all it has started, now."""

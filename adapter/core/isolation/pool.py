@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from adapter.core.batching import Batches
 from adapter.core.calling import Caller
+from adapter.core.countdown import Countdown
 from adapter.core.handler_errors import judge
 from adapter.core.isolation.address import address_of, check_addresses
+from adapter.core.isolation.answering import Hearing
 from adapter.core.isolation.child_process import ChildProcess
 from adapter.core.isolation.wire import Message, dump_job, load_outcome
-from adapter.domain.errors import AdapterError, ProcessDiedError
+from adapter.domain.errors import ProcessDiedError
 from adapter.domain.outcome import Errored, Returned, Succeeded, TimedOut, TryOutcome
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def cores() -> int:
 
 
 class ProcessPool:
-    """At most ``options.processes`` children, each runs one try at a time.
+    """At most ``options.processes`` children that run, each one try at a time, and as many that wait in one.
 
     A handler that was told to stop has ``cancel_grace`` to end before its process is killed. A try waits at
     most a lease for a free process, and goes back unspent then.
@@ -72,7 +74,10 @@ class ProcessPool:
         self._counts = counts
         #: How many tries run at once.
         self.size = options.processes or cores()
-        self._free = asyncio.Semaphore(self.size)
+        self._running = 0
+        #: How many tries wait for children or tokens in their processes.
+        self.waiting = 0
+        self._left = asyncio.Event()
         self._idle: list[ChildProcess] = []
         #: The processes that run something, for people and tests.
         self.busy: set[ChildProcess] = set()
@@ -93,7 +98,9 @@ class ProcessPool:
         """Run a try in a child. Never raises for what the handler, or the child, does."""
         try:
             async with asyncio.timeout(self._lease.total_seconds()):
-                await self._free.acquire()
+                while self._running >= self.size:
+                    self._left.clear()
+                    await self._left.wait()
         except TimeoutError:
             return Returned("no process was free", delay=_ELSEWHERE, unbegun=True)
         except asyncio.CancelledError:
@@ -101,6 +108,7 @@ class ProcessPool:
         if context.countdown is not None:
             # A process is ended for good; nothing of it has to be left behind.
             context.countdown.cancel()
+        self._running += 1
         try:
             return await self._run(definition, context, interruption)
         except ProcessDiedError as error:
@@ -113,7 +121,23 @@ class ProcessPool:
             context.logger.exception("a process could not be started")
             return Errored({"name": "ProcessDiedError", "message": f"It could not be started: {error}"})
         finally:
-            self._free.release()
+            self._leave()
+
+    def _leave(self) -> None:
+        self._running -= 1
+        self._left.set()
+
+    def pause(self, turn: _Turn) -> None:
+        """Let another try run while this one waits; beyond as many again, it has to end."""
+        self._leave()
+        self.waiting += 1
+        if self.waiting > self.size:
+            asyncio.get_running_loop().call_soon(turn.give_up)
+
+    def go_on(self) -> None:
+        """Let a try go on that has waited, beside whoever runs."""
+        self.waiting -= 1
+        self._running += 1
 
     async def _run(
         self, definition: TaskDefinition[Any, Any], context: JobContext, interruption: Interruption
@@ -126,24 +150,30 @@ class ProcessPool:
         }
         child = await self._take()
         self.busy.add(child)
-        work = asyncio.get_running_loop().create_task(
-            child.run(address_of(definition, self._app), request, _Hearing(context))
-        )
+        loop = asyncio.get_running_loop()
+        hearing = Hearing(context, child.send)
+        work = loop.create_task(child.run(address_of(definition, self._app), request, hearing))
+        seconds = job.max_duration.total_seconds() if job.max_duration else None
+        late: asyncio.Future[None] = loop.create_future()
+        turn = context.countdown = _Turn(self, seconds, late, context, interruption)
         try:
-            seconds = job.max_duration.total_seconds() if job.max_duration else None
-            done, _ = await asyncio.wait({work}, timeout=seconds)
-            if not done:
+            await asyncio.wait({work, late}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
                 context.cancel()
                 return interruption.outcome or _too_long(seconds or 0)
             return _outcome(work.result())
         except asyncio.CancelledError:
-            child.cancel()
+            child.send({"cancel": True})
             await asyncio.wait({work}, timeout=self._grace.total_seconds())
             said = _outcome(work.result()) if work.done() and work.exception() is None else None
             # As in a handler of this process: one that goes on to its result has it.
             return said if isinstance(said, Succeeded) else interruption.outcome or Returned("stopped")
         finally:
-            await self._release(child, work)
+            turn.cancel()
+            try:
+                await asyncio.shield(hearing.close())
+            finally:
+                await self._release(child, work)
 
     async def _take(self) -> ChildProcess:
         while self._idle:
@@ -187,26 +217,38 @@ def _too_long(seconds: float) -> TimedOut:
     return TimedOut({"name": "TimedOut", "message": message})
 
 
-class _Hearing:
-    """What a child says while it runs a try: log records and metadata."""
+class _Turn(Countdown):
+    """A try's time, and its place among those that run: both are given back while it waits."""
 
-    def __init__(self, context: JobContext) -> None:
-        self._context = context
+    def __init__(
+        self,
+        pool: ProcessPool,
+        seconds: float | None,
+        late: asyncio.Future[None],
+        context: JobContext,
+        interruption: Interruption,
+    ) -> None:
+        super().__init__(seconds, lambda: late.done() or late.set_result(None))
+        self._pool, self._context, self._interruption = pool, context, interruption
+        self._task = asyncio.current_task()
+        self._is_waiting = False
 
-    def __call__(self, message: Message) -> None:
-        try:
-            if "log" in message:
-                _log(message["log"])
-            elif "metadata" in message:
-                for key, value in message["metadata"]["changed"].items():
-                    self._context.metadata.set(key, value)
-                for key in message["metadata"]["removed"]:
-                    self._context.metadata.delete(key)
-        except (AdapterError, KeyError, TypeError, ValueError, AttributeError):
-            self._context.logger.exception("its process said something strange")
+    def pause(self) -> None:
+        """Stand still, and let others run."""
+        super().pause()
+        self._is_waiting = True
+        self._pool.pause(self)
 
+    def go_on(self) -> None:
+        """Count down again, and run."""
+        super().go_on()
+        if self._is_waiting:
+            self._is_waiting = False
+            self._pool.go_on()
 
-def _log(given: Any) -> None:
-    target = logging.getLogger(str(given["name"]))
-    if target.isEnabledFor(int(given["levelno"])):
-        target.handle(logging.makeLogRecord(given))
+    def give_up(self) -> None:
+        """End a try that waits: its handler begins again when that for which it waits is there."""
+        if self._is_waiting and self._task is not None:
+            self._interruption.set(Returned("too many processes wait"))
+            self._context.cancel()
+            self._task.cancel()

@@ -10,10 +10,14 @@ import json
 import socket
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, get_type_hints
 
 from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
+from adapter.core.planning import JobSpec, ScheduleOptions
+from adapter.domain import errors
+from adapter.domain.errors import AdapterError
 from adapter.domain.job import Job
 from adapter.domain.outcome import Errored, Returned, Snoozed, Stopped, Succeeded, TimedOut, TryOutcome
 
@@ -24,6 +28,7 @@ MOST_BYTES = 256 * 1024 * 1024
 _LENGTH = 4
 
 _JOB = TypeAdapter(Job)
+_OPTIONS = {name: TypeAdapter[Any](kind) for name, kind in get_type_hints(ScheduleOptions).items()}
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -128,3 +133,47 @@ def load_outcome(said: Mapping[str, Any]) -> TryOutcome:
         case kind:
             msg = f"an outcome {kind!r}"
             raise ValueError(msg)
+
+
+def dump_spec(spec: JobSpec) -> Message:
+    """Return a job to be scheduled as JSON.
+
+    Raises:
+        ValueError: its payload is no JSON.
+    """
+    return {
+        "task": spec.task,
+        "data": to_jsonable_python(spec.data),
+        "options": to_jsonable_python(dict(spec.options)),
+    }
+
+
+def load_spec(said: Mapping[str, Any]) -> JobSpec:
+    """Return what `dump_spec` has written.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    options = {name: _OPTIONS[name].validate_python(value) for name, value in said["options"].items()}
+    return JobSpec(str(said["task"]), said["data"], cast("ScheduleOptions", options))
+
+
+def dump_error(error: Exception) -> Message:
+    """Return an error as JSON."""
+    fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
+    return {
+        "name": type(error).__name__,
+        "message": str(error),
+        "fields": to_jsonable_python(fields, fallback=str) if isinstance(error, AdapterError) else {},
+    }
+
+
+def load_error(said: Mapping[str, Any]) -> Exception:
+    """Return the error that `dump_error` has written, of its class if that is one of ours."""
+    kind = getattr(errors, said["name"], None)
+    if not (isinstance(kind, type) and issubclass(kind, AdapterError)):
+        return RuntimeError(f"{said['name']}: {said['message']}")
+    # What its class makes of its arguments is made already.
+    error = kind.__new__(kind, said["message"])
+    vars(error).update(said["fields"])
+    return error
