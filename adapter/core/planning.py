@@ -68,7 +68,8 @@ class ScheduleOptions(TypedDict, total=False):
     own_names: bool
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: a caller makes thousands of them, and that would double what each costs.
+@dataclass(slots=True)
 class JobSpec:
     """One job to be scheduled: a task, a validated payload, and options."""
 
