@@ -47,6 +47,7 @@ def postgres() -> Iterator[kit.Server]:
         return
     directory = tempfile.mkdtemp(prefix="adapter-test-")
     with EmbeddedPostgres(directory, bin_dir=kit.own_setting("PG_BIN"), durable=False) as server:
+        kit.make_logins_cheap(server)
         yield server
     shutil.rmtree(directory)
 
