@@ -10,6 +10,7 @@ WORKERS ?= 2
 # What many processes import is compiled once, whatever the surroundings say.
 export PYTHONDONTWRITEBYTECODE :=
 STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py)
+REPEATED := $(addprefix tests/,store core families invariants regressions cron watching)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-all test-most test-patient test-beside test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
@@ -20,7 +21,7 @@ help:
 	@echo 'make test         all that CI runs'
 	@echo 'make test-quick   the tests that need neither Node nor a browser'
 	@echo 'make check        format, lint, types, layers, migrations'
-	@echo 'make test-oldest  store, core and family tests on PostgreSQL 14, the oldest we promise, behind PgBouncer'
+	@echo 'make test-oldest  the tests of the store and the core on PostgreSQL 14, the oldest we promise, behind PgBouncer'
 	@echo 'make test-between migrations and hot statements on PostgreSQL 15, 16 and 17'
 	@echo 'make test-pooled  the quick tests behind PgBouncer in transaction mode'
 	@echo 'make coverage     the quick tests, with the branches they miss'
@@ -98,7 +99,7 @@ endef
 # The same tests again where SQL is: what the newest PostgreSQL knows, an older one may not. And behind PgBouncer (directly on
 # a laptop without it): what a session remembers, a transaction may not.
 test-oldest: setup setup-older setup-pgbouncer
-	$(call on_postgres,14,-m 'not once' tests/store tests/core tests/families,ADAPTER_TEST_POOLER=$$(scripts/debian_package.sh pgbouncer))
+	$(call on_postgres,14,-m 'not once' $(REPEATED),ADAPTER_TEST_POOLER=$$(scripts/debian_package.sh pgbouncer))
 
 test-pooled: setup setup-pgbouncer
 	ADAPTER_TEST_POOLER=1 $(PYTEST) $(PARALLEL) -m 'not interop and not browser' tests

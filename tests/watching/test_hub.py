@@ -237,7 +237,11 @@ async def test_progress_of_another_process_is_seen_while_it_runs(database_url: s
                     await eventually(lambda: not feed.open)
 
 
-async def test_two_processes_give_one_state_the_same_mark(database_url: str) -> None:
+async def test_two_processes_give_one_state_the_same_mark(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The other does not look before it is asked.
+    monkeypatch.setattr("adapter.core.watching.hub._POLL_DEAF_S", 60.0)
     async with rigged(database_url) as one, rigged(database_url) as other:
         interest = tagged("a")
         for n in range(5):

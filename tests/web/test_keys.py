@@ -223,7 +223,7 @@ async def test_what_single_use_tokens_leave_behind_goes_when_they_have_ended(
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute(
             "UPDATE adapter.spent_tokens SET expires_at = now() - interval '1 s'"
-            " WHERE token = (SELECT min(token) FROM adapter.spent_tokens)"
+            " WHERE token = (SELECT token FROM adapter.spent_tokens LIMIT 1)"
         )
         await adapter.retention.run_once()
         assert conn.execute("SELECT count(*) FROM adapter.spent_tokens").fetchall() == [(1,)]
