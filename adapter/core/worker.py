@@ -215,6 +215,8 @@ class Worker:
     def _on_room(self) -> None:
         """Claim more before nothing is left, but not for each job that ends, nor when nothing was left."""
         if self._is_short and self._tries.spare:
+            # What was left for want of a process is behind the cursors.
+            self._cursors.reset()
             self._wake.set()
         if self._is_drained:
             return
@@ -260,7 +262,9 @@ class Worker:
                 order = self._free[turn:] + self._free[:turn]
                 if scarce and spare > 0:
                     # Never ahead: it would wait for a process here while others have one.
-                    claimed = await claim(conn, schema, lease, order, spare, plain=plain, only=scarce)
+                    claimed = await claim(
+                        conn, schema, lease, order, spare, plain=plain, cursors=self._cursors, only=scarce
+                    )
                     self._begin(claimed)
                 most = room + ahead - len(claimed)
                 more = await claim(

@@ -216,7 +216,7 @@ async def claim(
     """Take up to ``room`` ready jobs of queues without a limit, in one statement and in their order.
 
     ``plain``: tasks of which nobody looks at more than the payload. ``cursors`` is moved on. ``only`` these
-    tasks, or all ``without`` these: among the first thousand jobs of each queue.
+    tasks, which moves no cursor, or all ``without`` these: among a thousand jobs of each queue.
     """
     after = [cursors.after(queue) if cursors is not None else START for queue in queues]
     parameters = holder(lease, plain) | {
@@ -230,7 +230,7 @@ async def claim(
         template = _CLAIM_OF
         parameters |= {"tasks": list(only or without), "of_these": bool(only)}
     claimed = _in_order([Claimed(row, lease) for row in await conn.rows(schema.sql(template), parameters)])
-    if cursors is not None:
+    if cursors is not None and not only:
         if len(claimed) < room:
             cursors.reset()
         else:

@@ -425,3 +425,37 @@ def test_a_script_with_tasks_of_its_own(database_url: str, tmp_path: Path) -> No
         check=False,
     )
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
+@pytest.mark.direct("without news the ends ask")
+async def test_what_a_busy_process_left_behind_the_cursors_is_run_before_they_come_to_the_end(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others of the queue are claimed past it, and there is always more of them."""
+    began: list[int] = []
+    gate = asyncio.Event()
+
+    def declare(adapter: Adapter) -> None:
+        the_same_tasks(adapter)
+
+        @adapter.task("plain")
+        async def plain(number: int) -> None:
+            began.append(number)
+            await gate.wait()
+
+        del plain
+
+    monkeypatch.setattr(worker_module, "_POLL_S", 60.0)
+    path = tmp_path / "said"
+    options: dict[str, Any] = {"processes": 1, "concurrency": 4, "cancel_grace": timedelta(milliseconds=200)}
+    async with rigged(database_url, declare) as rig, rigged(database_url, declare) as working:
+        busy = await rig.adapter.schedule_job("works", {"number": 1, "path": str(path)})
+        left = await rig.adapter.schedule_job("pid", {"number": 2})
+        await rig.adapter.schedule_specs([JobSpec("plain", number, {}) for number in range(20)])
+        async with working.adapter.running(work=True, dispatch=False, sync=False, **options) as worker:
+            assert worker is not None
+            await eventually(lambda: lines(path) and len(began) == 3, within=20)
+            assert worker._cursors.after("default") > claims.START
+            worker.cancel_tries([busy.id])
+            await left.result(timedelta(seconds=20))
+            gate.set()
