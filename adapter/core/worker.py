@@ -21,14 +21,14 @@ from adapter.core.look_ahead import LookAhead
 from adapter.core.metadata_writer import MetadataWriter
 from adapter.core.parts import Parts
 from adapter.core.scheduling import Scheduler
+from adapter.core.surroundings import Surroundings
 from adapter.core.tries import Tries
 from adapter.core.worker_options import WorkerOptions
 from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
 from adapter.domain.outcome import Lease
-from adapter.store import processes, upkeep
+from adapter.store import processes
 from adapter.store.claims import Claimed, Cursors, claim
-from adapter.store.endings import return_unknown
 from adapter.store.limited_claims import are_any_ready, claim_limited
 from adapter.store.own_connection import OwnConnection
 from adapter.store.wakeup import CANCEL, CHANGED, DISPATCH, FINISHED, FLAGS, INBOX, WATCHED
@@ -36,8 +36,6 @@ from adapter.store.wakeup import CANCEL, CHANGED, DISPATCH, FINISHED, FLAGS, INB
 logger = logging.getLogger("adapter.worker")
 
 _POLL_S = 1.0
-_QUEUES_S = 5.0
-_ADVERTISE_S = 60.0
 _NOT_QUEUES = {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX, CHANGED, WATCHED}
 
 
@@ -77,16 +75,13 @@ class Worker:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._claims = 0
-        self._free: list[str] = []
-        self._limited: list[str] = []
+        self._around = Surroundings(parts, self.id, options.queues)
         self._at_limit = False
         self._is_told = False
         #: The last claim found less than it had room for, and we are told when there is more.
         self._is_drained = False
         #: The last claim may have left isolated jobs for want of a process.
         self._is_short = False
-        self._queues_read_at = -_QUEUES_S
-        self._advertised_at = -_ADVERTISE_S
         self._heartbeat: Heartbeat | None = None
         self._fenced = False
 
@@ -116,8 +111,8 @@ class Worker:
         if CANCEL in topics and self._heartbeat is not None:
             self._heartbeat.hurry()
         if queues := topics - _NOT_QUEUES:
-            if not queues <= {*self._free, *self._limited}:
-                self._queues_read_at = -_QUEUES_S
+            if not queues <= {*self._around.free, *self._around.limited}:
+                self._around.forget()
             self._cursors.heard(self._clock.monotonic())
             self._is_drained = False
             self._wake.set()
@@ -235,17 +230,19 @@ class Worker:
     async def _fill(self, ahead: int) -> bool:
         """Claim what there is room for and start it; whether there may be more to claim at once."""
         await self._recover()
-        await self._look_around()
-        room = self._tries.room
+        if self._around.are_unknown:
+            await self._look_around()
+        may_be_more, room = False, self._tries.room
         self._is_drained = False
-        if room + ahead <= 0 or self._stopping.is_set() or self._is_held:
-            return False
-        try:
-            return await self._claim(room, ahead)
-        except DatabaseUnavailableError:
-            # It may have been committed all the same: look for what we hold without knowing.
-            self._queues_read_at = -_QUEUES_S
-            raise
+        if room + ahead > 0 and not self._stopping.is_set() and not self._is_held:
+            try:
+                may_be_more = await self._claim(room, ahead)
+            except DatabaseUnavailableError:
+                # It may have been committed all the same: look for what we hold without knowing.
+                self._around.forget()
+                raise
+        # A job that has just come does not wait for this.
+        return (self._around.are_old and await self._look_around()) or may_be_more
 
     async def _claim(self, room: int, ahead: int) -> bool:
         self._claims += 1
@@ -253,13 +250,14 @@ class Worker:
         plain = () if self._observers.watch_starts else self._registry.plain
         scarce = self._registry.isolated
         spare = min(self._tries.spare, room)
+        free, limited = self._around.free, self._around.limited
         claimed: list[Claimed] = []
         from_head = self._cursors.are_at_head
         async with self._connection.lend() as conn:
-            if self._free:
+            if free:
                 # A different queue is first each time, so that a busy one cannot starve the others.
-                turn = self._claims % len(self._free)
-                order = self._free[turn:] + self._free[:turn]
+                turn = self._claims % len(free)
+                order = free[turn:] + free[:turn]
                 if scarce and spare > 0:
                     # Never ahead: it would wait for a process here while others have one.
                     claimed = await claim(
@@ -272,15 +270,15 @@ class Worker:
                 )
                 self._begin(more)
                 claimed += more
-            limited_wait = bool(self._limited)
-            if self._limited and len(claimed) < room:
-                limited_wait = await are_any_ready(conn, schema, self._limited)
+            limited_wait = bool(limited)
+            if limited and len(claimed) < room:
+                limited_wait = await are_any_ready(conn, schema, limited)
             if limited_wait and len(claimed) < room:
                 more = await claim_limited(
                     conn,
                     schema,
                     lease,
-                    self._limited,
+                    limited,
                     room - len(claimed),
                     plain=plain,
                     scarce=scarce,
@@ -295,32 +293,12 @@ class Worker:
         self._is_drained = self._is_told and not may_be_more and not limited_wait
         return may_be_more
 
-    async def _look_around(self) -> None:
-        """Refresh, now and then, which queues there are and what we say we can run."""
-        now = self._clock.monotonic()
-        if now - self._queues_read_at < _QUEUES_S and self._free + self._limited:
-            return
-        async with self._database.connection() as conn:
-            schema = self._database.schema
-            if now - self._advertised_at >= _ADVERTISE_S:
-                runnable = self._registry.runnable
-                await processes.advertise(conn, schema, self.id, runnable)
-                self._advertised_at = now
-            # Also what another worker, which has no handler for it, has just put down.
-            can_run = [each.id for each in self._registry if each.runs_here]
-            await upkeep.admit(conn, schema, can_run)
-            known = [*self._tries.keys, *self._completer.unwritten]
-            if returned := await return_unknown(conn, schema, self.id, known):
-                logger.warning("%d jobs were ours without our knowing: given back", returned)
-            found = await processes.queues(conn, schema)
-        mine = [each for each in found if not self.options.queues or each.name in self.options.queues]
-        self._free = [each.name for each in mine if not each.paused and not each.limited]
-        self._limited = [each.name for each in mine if not each.paused and each.limited]
-        self._queues_read_at = now
+    async def _look_around(self) -> bool:
+        return await self._around.look([*self._tries.keys, *self._completer.unwritten])
 
     def look_again(self) -> None:
         """Read the queues anew at the next claim."""
-        self._queues_read_at = -_QUEUES_S
+        self._around.forget()
         self._wake.set()
 
     def _begin(self, claimed: Sequence[Claimed]) -> None:

@@ -1,14 +1,17 @@
 """When a worker claims: at news and while there is more, not each time that one of its jobs has ended."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from adapter import Adapter
 from adapter.core import worker as worker_module
+from adapter.core.surroundings import Surroundings
 from adapter.store import claims, endings
 from adapter.store.own_connection import OwnConnection
+from tests.fakes.clock import ManualClock
 from tests.kit import eventually
 from tests.rig import Rig, new_id, rigged
 
@@ -103,3 +106,37 @@ async def test_plans_that_were_made_for_an_empty_table_read_no_full_one(database
                     assert "Seq Scan on worker_jobs_open" not in plan, plan
         finally:
             await own.close()
+
+
+async def test_a_job_that_has_just_come_does_not_wait_for_a_look_at_the_queues(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, clock = list[str](), ManualClock()
+    look, take = Surroundings.look, worker_module.claim
+
+    async def looked(self: Surroundings, known: Sequence[str]) -> bool:
+        order.append("look")
+        return await look(self, known)
+
+    async def claimed(*args: Any, **options: Any) -> list[claims.Claimed]:
+        order.append("claim")
+        return await take(*args, **options)
+
+    monkeypatch.setattr(Surroundings, "look", looked)
+    monkeypatch.setattr(worker_module, "claim", claimed)
+    async with rigged(database_url, clock=clock) as rig:
+        worker = rig.worker()
+        await rig.adapter.schedule_job("echo", 1)
+        assert await worker.run_once() == 1
+        # Only the first time: without a look it knows of no queue.
+        assert order == ["look", "claim"]
+        assert await worker.run_once() == 0
+        clock.advance(60)
+        await rig.adapter.schedule_job("echo", 2)
+        assert await worker.run_once() == 1
+        assert order[2:] == ["claim", "claim", "look"]
+        # A queue that it hears of and does not know is another matter.
+        worker.heard({"new"})
+        await rig.adapter.schedule_job("echo", 3, queue="new")
+        assert await worker.run_once() == 1
+        assert order[5:] == ["look", "claim"]
