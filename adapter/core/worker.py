@@ -36,6 +36,9 @@ from adapter.store.wakeup import CANCEL, CHANGED, DISPATCH, FINISHED, FLAGS, INB
 logger = logging.getLogger("adapter.worker")
 
 _POLL_S = 1.0
+#: Doubled with each claim in a row that found no room under a limit, as often as that.
+_RETRY_S = 0.002
+_MOST_MISSES = 9
 _NOT_QUEUES = {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX, CHANGED, WATCHED}
 
 
@@ -77,6 +80,8 @@ class Worker:
         self._claims = 0
         self._around = Surroundings(parts, self.id, options.queues)
         self._at_limit = False
+        #: How many claims in a row found jobs under a limit and no room, or somebody else who claimed them.
+        self._misses = 0
         self._is_told = False
         #: The last claim found less than it had room for, and we are told when there is more.
         self._is_drained = False
@@ -170,10 +175,15 @@ class Worker:
                     wait = min(wait * 2, 5.0)
                     continue
                 if not full or self._tries.room + self._ahead.most <= 0:
-                    await self._pause(_POLL_S)
+                    await self._pause(self._patience)
                     self._tries.give_back_waiting(self.options.prefetch_age.total_seconds())
         finally:
             await self._finish()
+
+    @property
+    def _patience(self) -> float:
+        # Nobody tells of room under a limit that another worker has made.
+        return min(_POLL_S, _RETRY_S * 2**self._misses) if self._misses else _POLL_S
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -285,7 +295,10 @@ class Worker:
                     spare=self._tries.spare,
                 )
                 self._at_limit = bool(more)
+                self._misses = 0 if more else min(self._misses + 1, _MOST_MISSES)
                 self._begin(more)
+            elif not limited_wait:
+                self._misses = 0
         self._is_short = bool(scarce) and not self._tries.spare
         # A claim that began behind the head has not seen what is more urgent.
         may_be_more = len(claimed) == room + ahead or not from_head

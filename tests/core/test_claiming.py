@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from adapter import Adapter
+from adapter import Adapter, Queue
 from adapter.core import worker as worker_module
 from adapter.core.surroundings import Surroundings
-from adapter.store import claims, endings
+from adapter.domain.outcome import Lease
+from adapter.store import claims, endings, processes
+from adapter.store.limited_claims import claim_limited
 from adapter.store.own_connection import OwnConnection
 from tests.fakes.clock import ManualClock
 from tests.kit import eventually
@@ -140,3 +143,30 @@ async def test_a_job_that_has_just_come_does_not_wait_for_a_look_at_the_queues(
         await rig.adapter.schedule_job("echo", 3, queue="new")
         assert await worker.run_once() == 1
         assert order[5:] == ["look", "claim"]
+
+
+async def test_room_that_another_worker_makes_under_a_limit_is_found_though_nobody_tells(
+    database_url: str,
+) -> None:
+    def declare(adapter: Adapter) -> None:
+        @adapter.task("narrow", queue=Queue("narrow", concurrency_limit=1))
+        async def narrow(payload: int) -> int:
+            return payload
+
+        del narrow
+
+    async with rigged(database_url, declare) as rig:
+        schema, lease = rig.schema, Lease(new_id(), 1)
+        jobs = [await rig.adapter.schedule_job("narrow", number) for number in range(2)]
+        async with rig.adapter.database.connection() as conn:
+            await processes.declare_queues(conn, schema, rig.adapter.registry.queue_limits)
+            [held] = await claim_limited(conn, schema, lease, ["narrow"], 1)
+        async with rig.adapter.running(work=True, dispatch=False, sync=False) as worker:
+            assert worker is not None
+            await eventually(lambda: worker._misses > 2)
+            assert await rig.status(jobs[1].id) == "QUEUED"
+            async with rig.adapter.database.connection() as conn:
+                done = endings.Completion(held.key, held.epoch, lease.claim_number, "0")
+                assert await endings.complete(conn, schema, lease.worker_id, [done]) == 1
+            assert await jobs[1].result(timedelta(seconds=10)) == 1
+            await eventually(lambda: worker._misses == 0)
