@@ -13,7 +13,7 @@ STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py lim
 REPEATED := $(addprefix tests/,store core families invariants regressions cron watching)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-all test-most test-patient test-beside test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
+.PHONY: help demo test test-all test-most test-first test-patient test-beside test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
 	check-quickstart check-migrations coverage soak bench bench-setup flips lock setup setup-all setup-node setup-older setup-pgbouncer setup-browser clean
 
 help:
@@ -65,15 +65,18 @@ tests/peers/postgres/node_modules/.package-lock.json: tests/peers/postgres/packa
 # ---- tests ----
 
 # What loads from elsewhere loads at once; the type checkers compute while the tests wait; and the tests that only wait do
-# so beside the others, followed by those on older servers, one at a time.
+# so beside the others. Those on older servers follow on whichever of the two.
 test:
 	@$(MAKE) --no-print-directory --jobs 3 setup-all setup-older check-format check-lint check-layers
-	@$(MAKE) --no-print-directory --jobs 4 check-quickstart check-types test-most test-beside
+	@$(MAKE) --no-print-directory --jobs 4 check-quickstart check-types test-first test-beside
+
+test-first:
+	@$(MAKE) --no-print-directory test-most
+	@$(MAKE) --no-print-directory test-between
 
 test-beside:
 	@$(MAKE) --no-print-directory test-patient
 	@$(MAKE) --no-print-directory test-oldest WORKERS=1
-	@$(MAKE) --no-print-directory test-between WORKERS=1
 
 test-all: test-most test-patient
 
