@@ -11,7 +11,7 @@ from adapter import Adapter, Queue
 from adapter.core import worker as worker_module
 from adapter.core.surroundings import Surroundings
 from adapter.domain.outcome import Lease
-from adapter.store import claims, endings, processes
+from adapter.store import claims, endings
 from adapter.store.limited_claims import claim_limited
 from adapter.store.own_connection import OwnConnection
 from tests.fakes.clock import ManualClock
@@ -156,10 +156,12 @@ async def test_room_that_another_worker_makes_under_a_limit_is_found_though_nobo
         del narrow
 
     async with rigged(database_url, declare) as rig:
-        schema, lease = rig.schema, Lease(new_id(), 1)
+        holder = rig.worker()
+        # So it is known, and alive for as long as its lease.
+        assert await holder.run_once() == 0
+        schema, lease = rig.schema, Lease(holder.id, 2)
         jobs = [await rig.adapter.schedule_job("narrow", number) for number in range(2)]
         async with rig.adapter.database.connection() as conn:
-            await processes.declare_queues(conn, schema, rig.adapter.registry.queue_limits)
             [held] = await claim_limited(conn, schema, lease, ["narrow"], 1)
         async with rig.adapter.running(work=True, dispatch=False, sync=False) as worker:
             assert worker is not None
