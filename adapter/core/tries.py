@@ -90,7 +90,6 @@ class Tries:
         self.patience = Patience(options.cancel_grace, parts.observers.counts, self._abandon)
         self.families = Families(parts, scheduler, self.running, self.patience.stop, self._family_changed)
         self.caller = self.make_caller()
-        self._isolated = 0
         #: How many were taken, and how many have ended, since the worker was made.
         self.taken = self.ended = 0
 
@@ -118,7 +117,10 @@ class Tries:
     def spare(self) -> int:
         """How many more isolated tries have a process to run in."""
         processes = self.caller.processes
-        return 0 if processes is None else max(0, processes.size + processes.waiting - self._isolated)
+        if processes is None:
+            return 0
+        busy = sum(each.job.type in self._registry.isolated for each in self.running.values())
+        return max(0, processes.size + processes.waiting - busy)
 
     def take(self, claimed: Sequence[Claimed]) -> None:
         """Take claimed jobs and start what there is room for."""
@@ -138,7 +140,6 @@ class Tries:
             if claimed.row is None:
                 current = Try(key, claimed, claimed.lease)
             else:
-                self._isolated += claimed.type in self._registry.isolated
                 current = Try(key, claimed.job, claimed.lease, self._make_context(claimed.job, claimed.lease))
             self.running[key] = current
             work = self._run(current, claimed)
@@ -165,8 +166,6 @@ class Tries:
 
     def _let_go(self, current: Try) -> None:
         del self.running[current.key]
-        if current.context is not None:
-            self._isolated -= current.job.type in self._registry.isolated
         self.ended += 1
         self.families.ended()
         if self.waiting:
