@@ -20,12 +20,14 @@ LEASE = {"ADAPTER_WORKER_LEASE_SECONDS": "2", "ADAPTER_WORKER_CONCURRENCY": "8"}
 
 async def test_workers_are_killed_at_random(site: Site) -> None:
     draw = random.Random(20261122)
-    jobs = await site.schedule(320, 0.06, max_attempts=50)
+    jobs: list[UUID] = []
     workers = [site.start("worker", **LEASE) for _ in range(3)]
     for worker in workers:
         await worker.ready()
     for _ in range(6):
         done = site.count("worker_jobs_finished")
+        # Before every kill more than three workers do in half a second, so that it finds some of them at work.
+        jobs += await site.schedule(60, 0.25, max_attempts=50)
         await eventually(lambda done=done: site.count("worker_jobs_finished") >= done + 15, within=60)
         await asyncio.sleep(draw.random() * 0.1)
         victim = draw.randrange(len(workers))
