@@ -14,6 +14,13 @@ RAW = "raw"
 _PYTHON = ROOT / ".venv-bench/bin/python"
 _NODE = ROOT / ".venv/node/bin/node"
 _NODE_PEERS = ROOT / "bench/peers/node"
+#: How long ago the n-th of a million jobs was, when there was one a millisecond.
+_AGO: LiteralString = "(1000000 - n) * interval '1 ms'"
+#: The id it had: version 7, as ours all are, so that a new one comes behind all that are there.
+_OLD_ID: LiteralString = (
+    "(lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint - 1000000 + n), 12, '0') || '7' ||"
+    " substr(md5(n::text), 1, 3) || 'a' || substr(md5(n::text), 4, 15))::uuid"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,12 @@ ADAPTER = Contender(
     (sys.executable, "-m", "bench.own"),
     "adapter.worker_jobs_open",
     "SELECT EXISTS (SELECT FROM adapter.worker_jobs_open)",
-    (Kept("adapter.worker_jobs_finished", {"id": "gen_random_uuid()"}),),
+    (
+        Kept(
+            "adapter.worker_jobs_finished",
+            {"id": _OLD_ID, "created_at": f"created_at - {_AGO}", "finished": f"finished - {_AGO}"},
+        ),
+    ),
     "the job's whole row, result, attempts and times, in partitions of its own",
     worker=(sys.executable, "-m", "adapter.cli", "--app", "bench.app:adapter", "worker"),
 )
@@ -104,7 +116,17 @@ PG_BOSS = Contender(
     (str(_NODE), "bench/peers/node/pg_boss.mjs"),
     "pgboss.job",
     "SELECT EXISTS (SELECT FROM pgboss.job WHERE name = 'noop' AND state < 'completed')",
-    (Kept("pgboss.job", {"id": "gen_random_uuid()"}, "name = 'noop'"),),
+    (
+        Kept(
+            "pgboss.job",
+            {
+                "id": "gen_random_uuid()",
+                "created_on": f"created_on - {_AGO}",
+                "completed_on": f"completed_on - {_AGO}",
+            },
+            "name = 'noop'",
+        ),
+    ),
     "the completed row, in its one table",
 )
 PEERS = (GRAPHILE_WORKER, PG_BOSS, PGQUEUER, PROCRASTINATE)

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.pq import PGnotify
 
+from adapter.store.direct import Direct
 from adapter.testing import broom
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,3 +139,14 @@ class GivenServer:
     def drop_database(self, name: str) -> None:
         with psycopg.connect(self.base, autocommit=True) as conn:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+async def heard_next(conn: Direct, within: float = 5.0) -> list[PGnotify]:
+    """Return what a listening connection hears next."""
+    heard: asyncio.Future[list[PGnotify]] = asyncio.get_running_loop().create_future()
+    hearing = asyncio.create_task(conn.hear(heard.set_result, within))
+    done, _ = await asyncio.wait([hearing, heard], return_when=asyncio.FIRST_COMPLETED)
+    assert heard in done, f"nothing was heard in {within:g} s"
+    hearing.cancel()
+    await asyncio.wait([hearing])
+    return heard.result()

@@ -16,7 +16,7 @@ from adapter.core.worker import Worker
 from adapter.domain.errors import ConfigurationError, StoreError
 from adapter.domain.job import Job
 from adapter.store import revisions
-from adapter.store.wakeup import FLAGS, Listener
+from adapter.store.wakeup import FLAGS, NOT_QUEUES, Listener
 
 logger = logging.getLogger("adapter")
 
@@ -119,20 +119,26 @@ class Assembly(TellsOthers, Building):
 
     def _heard(self, topics: set[str]) -> None:
         """Pass on what happened, here or elsewhere."""
-        if FLAGS in topics or "*" in topics:
-            self._flags.forget()
-        self.dispatcher.loop.heard(topics)
-        self.inbox.loop.heard(topics)
-        self.router.loop.heard(topics)
-        self.recaller.loop.heard(topics)
-        self.firing.loop.heard(topics)
-        self.hand_overs.loop.heard(topics)
-        self.bulk.loop.heard(topics)
-        self.notifier.heard(topics)
-        self.hub.heard(topics)
-        self.deliverer.loop.heard(topics)
         for worker in self._workers:
             worker.heard(topics)
+        self.hub.heard(topics)
+        if topics.isdisjoint(NOT_QUEUES) and "*" not in topics:
+            # Nobody else waits for jobs of a queue, and the worker's claim waits for this to return.
+            return
+        if FLAGS in topics or "*" in topics:
+            self._flags.forget()
+        self.notifier.heard(topics)
+        for each in (
+            self.dispatcher,
+            self.inbox,
+            self.router,
+            self.recaller,
+            self.firing,
+            self.hand_overs,
+            self.bulk,
+            self.deliverer,
+        ):
+            each.loop.heard(topics)
 
     async def _reconcile_forever(self) -> None:
         interval = self.settings.reconcile_seconds

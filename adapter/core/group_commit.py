@@ -59,7 +59,7 @@ class GroupCommit:
         Raises:
             DatabaseUnavailableError: it is not known whether the job is in.
         """
-        if self._scheduler.fresh_flags is None or not self._scheduler.is_plain(planned):
+        if not self._scheduler.is_plain(planned):
             return None
         if self._is_writing:
             wanted = _Wanted(planned, asyncio.get_running_loop().create_future())
@@ -124,6 +124,8 @@ class GroupCommit:
     async def _written(
         self, conn: Direct, planned: list[Planned], behind: Callable[[], Given | None] = lambda: None
     ) -> list[Written]:
+        if self._scheduler.fresh_flags is None:
+            await run_direct(conn, self._database.schema, self._scheduler.read_flags())
         steps = self._scheduler.at_once(planned)
         return await run_direct(conn, self._database.schema, steps, behind=behind)
 

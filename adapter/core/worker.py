@@ -14,6 +14,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from adapter.core.bell import Bell
 from adapter.core.completion import Completer
 from adapter.core.context import JobContext
 from adapter.core.heartbeat import FENCE_AT, Heartbeat
@@ -31,7 +32,7 @@ from adapter.store import processes
 from adapter.store.claims import Claimed, Cursors, claim
 from adapter.store.limited_claims import are_any_ready, claim_limited
 from adapter.store.own_connection import OwnConnection
-from adapter.store.wakeup import CANCEL, CHANGED, DISPATCH, FINISHED, FLAGS, INBOX, WATCHED
+from adapter.store.wakeup import CANCEL, NOT_QUEUES
 
 logger = logging.getLogger("adapter.worker")
 
@@ -39,7 +40,6 @@ _POLL_S = 1.0
 #: Doubled with each claim in a row that found no room under a limit, as often as that.
 _RETRY_S = 0.002
 _MOST_MISSES = 9
-_NOT_QUEUES = {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX, CHANGED, WATCHED}
 
 
 class Worker:
@@ -75,7 +75,7 @@ class Worker:
         self._connection = OwnConnection(parts.database, "claim")
         self._cursors = Cursors()
         self._ahead = LookAhead(options.prefetch)
-        self._wake = asyncio.Event()
+        self._wake = Bell()
         self._stopping = asyncio.Event()
         self._claims = 0
         self._around = Surroundings(parts, self.id, options.queues)
@@ -115,12 +115,12 @@ class Worker:
         self._is_told = not self._database.config.transaction_pooler
         if CANCEL in topics and self._heartbeat is not None:
             self._heartbeat.hurry()
-        if queues := topics - _NOT_QUEUES:
+        if queues := topics - NOT_QUEUES:
             if not queues <= {*self._around.free, *self._around.limited}:
                 self._around.forget()
             self._cursors.heard(self._clock.monotonic())
             self._is_drained = False
-            self._wake.set()
+            self._wake.ring()
 
     async def start(self) -> None:
         """Make the worker known and begin to beat."""
@@ -164,18 +164,18 @@ class Worker:
         wait = 0.1
         try:
             while not self._stopping.is_set():
-                self._wake.clear()
+                self._wake.still()
                 try:
                     speed = self._ahead.measure(self._clock.monotonic(), self._tries.ended)
                     full = await self._fill(speed)
                     wait = 0.1
                 except DatabaseUnavailableError as error:
                     logger.warning("cannot claim, trying again: %s", type(error).__name__)
-                    await self._pause(wait)
+                    await self._wake.heard(wait)
                     wait = min(wait * 2, 5.0)
                     continue
                 if not full or self._tries.room + self._ahead.most <= 0:
-                    await self._pause(self._patience)
+                    await self._wake.heard(self._patience)
                     self._tries.give_back_waiting(self.options.prefetch_age.total_seconds())
         finally:
             await self._finish()
@@ -184,11 +184,6 @@ class Worker:
     def _patience(self) -> float:
         # Nobody tells of room under a limit that another worker has made.
         return min(_POLL_S, _RETRY_S * 2**self._misses) if self._misses else _POLL_S
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
 
     async def run_once(self) -> int:
         """Claim once, run what was claimed to its end, write it. Returns how many jobs that were."""
@@ -222,20 +217,20 @@ class Worker:
         if self._is_short and self._tries.spare:
             # What was left for want of a process is behind the cursors.
             self._cursors.reset()
-            self._wake.set()
+            self._wake.ring()
         if self._is_drained:
             return
         waiting = len(self._tries.waiting)
         if waiting:
             if waiting * 2 <= self._ahead.most:
-                self._wake.set()
+                self._wake.ring()
         elif self._tries.room * 2 >= self.options.concurrency:
-            self._wake.set()
+            self._wake.ring()
 
     def _written(self) -> None:
         """Outcomes are written: a limit may have room again."""
         if self._at_limit:
-            self._wake.set()
+            self._wake.ring()
 
     async def _fill(self, ahead: int) -> bool:
         """Claim what there is room for and start it; whether there may be more to claim at once."""
@@ -282,6 +277,9 @@ class Worker:
                 claimed += more
             limited_wait = bool(limited)
             if limited and len(claimed) < room:
+                if claimed:
+                    # They begin before another question is asked.
+                    await self._clock.sleep(0)
                 limited_wait = await are_any_ready(conn, schema, limited)
             if limited_wait and len(claimed) < room:
                 more = await claim_limited(
@@ -312,13 +310,14 @@ class Worker:
     def look_again(self) -> None:
         """Read the queues anew at the next claim."""
         self._around.forget()
-        self._wake.set()
+        self._wake.ring()
 
     def _begin(self, claimed: Sequence[Claimed]) -> None:
         self._tries.take(claimed)
         self._ahead.saw(claimed)
         if claimed:
-            self._notifier.changed()
+            # After they have begun.
+            asyncio.get_running_loop().call_soon(self._notifier.changed)
         if self._is_held:
             # We lost touch while we claimed: others may take the jobs before we notice.
             self._drop_all("the worker lost its lease")
@@ -354,7 +353,7 @@ class Worker:
     def stop(self) -> None:
         """Take no more jobs; `run` returns when those in hand are done or given back."""
         self._stopping.set()
-        self._wake.set()
+        self._wake.ring()
 
     def force(self) -> None:
         """Give everything back at once."""

@@ -159,36 +159,47 @@ class Direct(AsyncConnection[DictRow]):
         transformer.set_pgresult(result)
         return transformer.load_rows(0, result.ntuples, tuple)
 
-    async def notified(self, seconds: float) -> list[PGnotify]:
-        """Return what was notified as soon as that is anything; nothing after so many seconds.
+    async def hear(self, told: Callable[[list[PGnotify]], object], silence: float) -> None:
+        """Call ``told(notifications)`` as they come, until none has for ``silence`` seconds.
+
+        It is called from where the socket is read: a task that woke up for it first would make everybody wait longer.
 
         Raises:
             psycopg.OperationalError: the connection is lost.
+            Exception: what ``told`` raises ends it.
         """
-        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heard = self._notifications()
+        loop = asyncio.get_running_loop()
+        silent: asyncio.Future[None] = loop.create_future()
+        heard_at = loop.time()
 
         def read() -> None:
+            nonlocal heard_at
             try:
                 self.pgconn.consume_input()
-            except psycopg.OperationalError as error:
-                if not arrived.done():
-                    arrived.set_exception(error)
-                return
-            heard.extend(self._notifications())
-            if heard and not arrived.done():
-                arrived.set_result(None)
+                if heard := list(iter(self.pgconn.notifies, None)):
+                    heard_at = loop.time()
+                    told(heard)
+            except Exception as error:  # noqa: BLE001 - whoever awaits it learns of it
+                if not silent.done():
+                    silent.set_exception(error)
 
-        if not heard:
-            watched = self._expecting(read)
-            try:
-                async with asyncio.timeout(seconds):
-                    await arrived
-            except TimeoutError:
-                return []
-            finally:
-                watched.ignore()
-        return heard
+        def look() -> None:
+            nonlocal timer
+            rest = heard_at + silence - loop.time()
+            if rest > 0:
+                timer = loop.call_later(rest, look)
+            elif not silent.done():
+                silent.set_result(None)
+
+        timer = loop.call_later(silence, look)
+        watched = self._expecting(read)
+        try:
+            # What came behind a reply lies here already.
+            read()
+            await silent
+        finally:
+            timer.cancel()
+            watched.ignore()
 
     async def close(self) -> None:
         """Close the connection."""
@@ -199,9 +210,6 @@ class Direct(AsyncConnection[DictRow]):
         """Close at once, whatever the connection is in the middle of."""
         self._unwatch()
         self.pgconn.finish()
-
-    def _notifications(self) -> list[PGnotify]:
-        return list(iter(self.pgconn.notifies, None))
 
     async def _name(self, statement: LiteralString, text: bytes) -> bytes:
         if self._names is None:

@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import LiteralString
 from weakref import WeakSet
 
 import psycopg
 from psycopg import Pipeline, sql
+from psycopg.pq import PGnotify
 
 from adapter.domain.clock import Clock
 from adapter.domain.errors import AdapterError
@@ -51,9 +52,17 @@ BULK = "!bulk"
 #: Jobs moved on in a way that only watchers want to know; said while `WATCHED` was said not long ago.
 CHANGED = "!changed"
 WATCHED = "!watched"
+#: Somebody has just begun to listen, and wants to know whether anybody watches.
+WHO_WATCHES = "!who-watches"
+#: All of them.
+NOT_QUEUES = frozenset(
+    {DISPATCH, FINISHED, FLAGS, CANCEL, INBOX, ROUTE, RECALL, CRON, BULK, CHANGED, WATCHED, WHO_WATCHES}
+)
 
 #: How long after `WATCHED` watchers are told of changes, in seconds; whoever watches says it more often.
 _WATCHED_S = 30.0
+#: How long they are told by somebody who has asked and has no answer yet.
+_ANSWER_S = 1.0
 
 
 class Notifier:
@@ -111,9 +120,14 @@ class Notifier:
             self.poke(CHANGED)
 
     def heard(self, topics: set[str]) -> None:
-        """Take note that somebody watches. Who knows for how long we heard nothing, when we hear everything."""
-        if topics & {WATCHED, "*"}:
+        """Take note that somebody watches."""
+        if WATCHED in topics:
             self._watched_until = self._clock.monotonic() + _WATCHED_S
+
+    def ask_who_watches(self) -> None:
+        """Find out: who has just begun to listen may have missed that somebody does."""
+        self._watched_until = max(self._watched_until, self._clock.monotonic() + _ANSWER_S)
+        self.poke(WHO_WATCHES)
 
     @property
     def _is_telling(self) -> bool:
@@ -223,14 +237,16 @@ class Listener:
         self.is_listening = True
         # What happened before we listened is found by looking once.
         self._on_topics({"*"})
+        self._notifier.ask_who_watches()
         while True:
-            heard = await conn.notified(_SILENCE_S)
-            topics = set[str]()
-            for each in heard:
-                # What this process poked it has told itself at once.
-                if not self._notifier.has_told(each.be_pid):
-                    topics |= decode_topics(each.extra.decode())
-            if topics:
-                self._on_topics(topics)
-            if not heard:
-                await conn.run("SELECT 1", {})
+            await conn.hear(self._pass_on, _SILENCE_S)
+            await conn.run("SELECT 1", {})
+
+    def _pass_on(self, heard: Sequence[PGnotify]) -> None:
+        topics = set[str]()
+        for each in heard:
+            # What this process poked it has told itself at once.
+            if not self._notifier.has_told(each.be_pid):
+                topics |= decode_topics(each.extra.decode())
+        if topics:
+            self._on_topics(topics)

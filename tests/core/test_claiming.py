@@ -12,7 +12,7 @@ from adapter.core import worker as worker_module
 from adapter.core.surroundings import Surroundings
 from adapter.domain.outcome import Lease
 from adapter.store import claims, endings
-from adapter.store.limited_claims import claim_limited
+from adapter.store.limited_claims import are_any_ready, claim_limited
 from adapter.store.own_connection import OwnConnection
 from tests.fakes.clock import ManualClock
 from tests.kit import eventually
@@ -172,3 +172,32 @@ async def test_room_that_another_worker_makes_under_a_limit_is_found_though_nobo
                 assert await endings.complete(conn, schema, lease.worker_id, [done]) == 1
             assert await jobs[1].result(timedelta(seconds=10)) == 1
             await eventually(lambda: worker._misses == 0)
+
+
+async def test_what_is_claimed_begins_before_the_queues_with_a_limit_are_looked_at(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, begun_before = list[str](), list[list[str]]()
+
+    def declare(adapter: Adapter) -> None:
+        @adapter.task("free")
+        async def free(payload: str) -> None:
+            seen.append(payload)
+
+        @adapter.task("limited", queue=Queue("limited", concurrency_limit=1))
+        async def limited(payload: str) -> None:
+            seen.append(payload)
+
+        del free, limited
+
+    async def look(*given: Any) -> bool:
+        begun_before.append([*seen])
+        return await are_any_ready(*given)
+
+    monkeypatch.setattr(worker_module, "are_any_ready", look)
+    async with rigged(database_url, declare) as rig:
+        await rig.adapter.schedule_job("free", "a")
+        await rig.adapter.schedule_job("limited", "b")
+        assert await rig.worker().run_once() == 2
+    assert begun_before == [["a"]]
+    assert seen == ["a", "b"]

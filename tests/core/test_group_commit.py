@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import psycopg
@@ -19,6 +20,7 @@ from adapter.store.inserting import insert_plain
 from adapter.store.rows import Written
 from adapter.store.steps import Steps
 from adapter.store.wakeup import decode_topics
+from tests.kit import heard_next
 from tests.rig import Rig, rigged, usual_tasks
 
 
@@ -190,10 +192,27 @@ async def test_who_comes_alone_tells_the_workers_right_behind_its_own_commit(rig
     await listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(adapter.database.schema.channel)))
     await adapter.schedule_job("echo", 0, queue="told-to-nobody", notify="no")
     handle = await adapter.schedule_job("echo", 1, queue="default")
-    (heard,) = await listening.notified(5)
+    (heard,) = await heard_next(listening)
     assert decode_topics(heard.extra.decode()) == {"default"}
     # It is committed before anybody can hear of it, and this process need not hear it from outside.
     assert await rig.status(handle.id) == "QUEUED"
     assert (adapter.notifier._conn, adapter.notifier.has_told(heard.be_pid)) == (None, True)
     assert told == [{"default"}]
     await listening.close()
+
+
+async def test_flags_that_are_too_old_are_read_before_the_insert_and_cost_no_transaction(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[list[NewJob]] = []
+    _insert_of(groups, monkeypatch)
+    adapter = rig.adapter
+    await adapter.kill("both", to="local", reason="as of now")
+    adapter.scheduler.forget_flags()
+    with mock.patch.object(adapter.database, "transaction", side_effect=AssertionError):
+        alone = await adapter.schedule_job("both", {"a": 1})
+        adapter.scheduler.forget_flags()
+        together = await asyncio.gather(*[adapter.schedule_job("echo", number) for number in range(5)])
+    assert alone.job.executor == "local"
+    assert [len(group) for group in groups] == [1, 1, 4]
+    assert {handle.status for handle in together} == {"QUEUED"}

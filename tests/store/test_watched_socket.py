@@ -12,7 +12,7 @@ import pytest
 
 from adapter.store.database import Database, DatabaseConfig
 from adapter.store.direct import Direct
-from tests.kit import eventually
+from tests.kit import eventually, heard_next
 
 
 @pytest.fixture
@@ -45,8 +45,39 @@ async def test_cursors_and_direct_statements_and_news_take_turns_on_one_connecti
             await conn.execute("SELECT pg_sleep(0.001)")
         with psycopg.connect(database_url, autocommit=True) as other:
             other.execute("NOTIFY turns, 'yours'")
-        heard = await conn.notified(5)
+        heard = await heard_next(conn)
         assert [each.extra for each in heard] == [b"yours"]
+    await conn.close()
+
+
+@pytest.mark.direct("it listens")
+async def test_whoever_listens_hears_until_it_is_silent_or_lost_or_does_not_bear_it(
+    database_url: str,
+) -> None:
+    conn, heard = await _connect(database_url), list[bytes]()
+    await conn.execute("LISTEN news")
+    with psycopg.connect(database_url, autocommit=True) as other:
+        # What lies in the connection already counts as well.
+        other.execute("NOTIFY news, 'before'")
+        await conn.run("SELECT 1", {})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(conn.hear(lambda all_: heard.extend(each.extra for each in all_), 0.5))
+            await eventually(lambda: heard == [b"before"])
+            for number in range(8):
+                other.execute("SELECT pg_notify('news', %s)", [str(number)])
+                await eventually(lambda: len(heard) == number + 2)  # noqa: B023 - before the next round
+
+        def fails(_: object) -> None:
+            raise ValueError("what I was told")
+
+        other.execute("NOTIFY news, 'bad'")
+        with pytest.raises(ValueError, match="what I was told"):
+            await conn.hear(fails, 5)
+    with pytest.raises(ExceptionGroup) as lost:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(conn.hear(print, 5))
+            await asyncio.to_thread(_cut, database_url, conn)
+    assert lost.group_contains(psycopg.OperationalError)
     await conn.close()
 
 

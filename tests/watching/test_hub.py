@@ -16,7 +16,7 @@ from adapter.domain.errors import DatabaseUnavailableError, NotOpenError
 from adapter.domain.job import JobStatus
 from adapter.store import watched
 from adapter.store.database import Database
-from adapter.store.wakeup import CHANGED, FINISHED, WATCHED, Listener
+from adapter.store.wakeup import CHANGED, FINISHED, WATCHED, WHO_WATCHES, Listener
 from adapter.store.watched import version_of
 from tests.kit import eventually
 from tests.rig import Rig, new_id, rigged
@@ -235,6 +235,29 @@ async def test_progress_of_another_process_is_seen_while_it_runs(database_url: s
                     assert {CHANGED} in [set(call.args) for call in poke.call_args_list]
                     go_on.set()
                     await eventually(lambda: not feed.open)
+
+
+@pytest.mark.direct("a worker behind a pooler hears of nobody who watches")
+async def test_who_begins_to_listen_asks_once_whether_anybody_watches(database_url: str) -> None:
+    async with rigged(database_url) as here, here.adapter.running(dispatch=False, sync=False):
+        hub, heard = here.adapter.hub, list[str]()
+        here.adapter.notifier.subscribe(heard.extend)
+        job = (await here.adapter.schedule_job("echo", 1)).job
+        await eventually(here.adapter._can_hear)
+        async with hub.watch(Interest(job_id=job.id)):
+            # It has said so, and would say it again only in ten seconds.
+            await eventually(lambda: heard.count(WATCHED) == 1)
+            async with rigged(database_url) as there, there.adapter.running(dispatch=False, sync=False):
+                soon = there.adapter.clock.monotonic() + 20
+                await eventually(lambda: there.adapter.notifier._watched_until > soon)
+            assert heard.count(WATCHED) == 2
+        hub._feeds.clear()
+        with mock.patch.object(hub, "heard", wraps=hub.heard) as asked:
+            async with rigged(database_url) as there, there.adapter.running(dispatch=False, sync=False):
+                await eventually(lambda: any(WHO_WATCHES in call.args[0] for call in asked.call_args_list))
+                # Nobody does, so it tells for a second, in case somebody begins just now.
+                assert there.adapter.notifier._watched_until < there.adapter.clock.monotonic() + 20
+        assert heard.count(WATCHED) == 2
 
 
 async def test_two_processes_give_one_state_the_same_mark(

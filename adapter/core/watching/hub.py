@@ -19,7 +19,7 @@ from adapter.store import watched
 from adapter.store.database import Connection, Database
 from adapter.store.jobs import by_ids
 from adapter.store.steps import run
-from adapter.store.wakeup import CRON, FLAGS, INBOX, WATCHED, Notifier
+from adapter.store.wakeup import CRON, FLAGS, INBOX, WATCHED, WHO_WATCHES, Notifier
 from adapter.store.watched import Sighting, version_of
 
 logger = logging.getLogger("adapter.watching")
@@ -45,7 +45,7 @@ _MOST_ROWS = 200
 #: When no row was written.
 _NEVER = -1
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
-_NOT_OF_JOBS = frozenset({FLAGS, CRON, INBOX, WATCHED})
+_NOT_OF_JOBS = frozenset({FLAGS, CRON, INBOX, WATCHED, WHO_WATCHES})
 
 
 class Hub:
@@ -137,6 +137,8 @@ class Hub:
 
     def heard(self, topics: set[str]) -> None:
         """Look, unless what happened is none of a watcher's business."""
+        if WHO_WATCHES in topics and self._feeds:
+            self._say_so()
         if topics - _NOT_OF_JOBS:
             self._wake.set()
 
@@ -256,8 +258,7 @@ class Hub:
             self._wake.clear()
             began = self._clock.monotonic()
             if began - self._said_at >= _SAY_S:
-                self._said_at = began
-                self._notifier.poke(WATCHED)
+                self._say_so()
             moved = False
             try:
                 moved = await self.look()
@@ -272,6 +273,10 @@ class Hub:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_S if self._can_hear() else _POLL_DEAF_S):
                     await self._wake.wait()
+
+    def _say_so(self) -> None:
+        self._said_at = self._clock.monotonic()
+        self._notifier.poke(WATCHED)
 
     def _forget_the_unwatched(self) -> None:
         now = self._clock.monotonic()
