@@ -11,6 +11,7 @@ from adapter.core.loops import Poller
 from adapter.core.parts import Parts
 from adapter.store import families, liveness, rescuing, upkeep, wait_tokens
 from adapter.store.database import Connection
+from adapter.store.outlook import look
 from adapter.store.overruns import end_overruns
 from adapter.store.wakeup import DISPATCH, FINISHED
 
@@ -46,16 +47,18 @@ class Maintenance:
 
     async def _work(self) -> int:
         """Do what is due, and find out how long one may sleep: until the next job is due, at most a second."""
-        schema = self._database.schema
+        schema, margin = self._database.schema, self._lease * _MARGIN_LEASES
         async with self._database.connection() as conn:
-            promoted = await upkeep.promote(conn, schema)
-            expired = await upkeep.expire(conn, schema)
+            outlook = await look(conn, schema, margin)
+            promoted = await upkeep.promote(conn, schema) if outlook.are_due else upkeep.Promoted()
+            expired = await upkeep.expire(conn, schema) if outlook.have_expired else []
             rescued = await self._rescue(conn)
-            overrun = await end_overruns(conn, schema, self._lease * _MARGIN_LEASES)
-            timed_out = await wait_tokens.time_out(conn, schema)
-            woken = await families.wake(conn, schema)
-            soonest = [await upkeep.next_due(conn, schema), await wait_tokens.next_timeout(conn, schema)]
-        next_s = min((each for each in soonest if each is not None), default=_TICK_S)
+            overrun = await end_overruns(conn, schema, margin) if outlook.are_overrun else []
+            timed_out = await wait_tokens.time_out(conn, schema) if outlook.are_timed_out else 0
+            # What has ended just now may be what somebody waited for.
+            is_free = outlook.are_done_waiting or expired or rescued.ended or overrun
+            woken = await families.wake(conn, schema) if is_free else frozenset[str]()
+        next_s = _TICK_S if outlook.next_s is None else outlook.next_s
         self._sleep_s = min(_TICK_S, max(_SHORTEST_SLEEP_S, next_s))
         topics = set(promoted.queues | rescued.queues | woken)
         if promoted.remote:
@@ -71,7 +74,7 @@ class Maintenance:
             self._observers.counts["overrun"] += len(overrun)
         if topics:
             self._notifier.poke(*topics)
-        below = await self._canceler.go_down()
+        below = await self._canceler.go_down() if outlook.were_canceled else 0
         return promoted.count + len(ended) + rescued.count + len(woken) + below
 
     async def _rescue(self, conn: Connection) -> rescuing.Rescued:

@@ -42,6 +42,9 @@ class Router:
     async def run_once(self) -> int:
         """Route a batch; returns how many rows were looked at."""
         schema = self._database.schema
+        async with self._database.connection() as conn:
+            if not await unrouted.are_any(conn, schema):
+                return 0
         known = [each.id for each in self._registry if each.policy.enabled]
         disabled = [each.id for each in self._registry if not each.policy.enabled]
         topics: set[str] = set()

@@ -93,15 +93,22 @@ SELECT t.id, false FROM {s}.wait_tokens t WHERE t.id = ANY(%(awaited)s::uuid[]) 
     + STILL_WAITS
 )
 
+#: Nobody holds it, and it awaits nothing any more.
+IS_DONE_WAITING: LiteralString = (
+    """p.status = 'WAITING' AND p.waiting_for IN ('children', 'token') AND p.worker_id IS NULL
+    AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open c WHERE c.id = ANY(p.awaiting))
+    AND NOT EXISTS (SELECT FROM {s}.wait_tokens t WHERE t.id = ANY(p.awaiting) AND """
+    + STILL_WAITS
+    + ")"
+)
+
 _WAKE: LiteralString = (
     """
 WITH done AS MATERIALIZED (
   SELECT p.id FROM {s}.worker_jobs_open p
-  WHERE p.status = 'WAITING' AND p.waiting_for IN ('children', 'token') AND p.worker_id IS NULL
-    AND NOT EXISTS (SELECT FROM {s}.worker_jobs_open c WHERE c.id = ANY(p.awaiting))
-    AND NOT EXISTS (SELECT FROM {s}.wait_tokens t WHERE t.id = ANY(p.awaiting) AND """
-    + STILL_WAITS
-    + """)
+  WHERE """
+    + IS_DONE_WAITING
+    + """
   ORDER BY p.id LIMIT %(limit)s FOR UPDATE OF p SKIP LOCKED
 )
 UPDATE {s}.worker_jobs_open o SET status = 'QUEUED', waiting_for = NULL, awaiting = NULL,

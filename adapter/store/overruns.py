@@ -11,18 +11,26 @@ from adapter.store.finishing import ending
 from adapter.store.rows import job_from_row
 
 #: The deadline is that of the very claim: a row that was claimed anew meanwhile has another one.
-_END: LiteralString = """
+IS_OVERRUN: LiteralString = (
+    "status = 'EXECUTING' AND executor = 'local' AND deadline < now() - %(margin)s::interval"
+)
+_END: LiteralString = (
+    """
 WITH late AS MATERIALIZED (
   SELECT id FROM {s}.worker_jobs_open
-  WHERE status = 'EXECUTING' AND executor = 'local' AND deadline < now() - %(margin)s::interval
+  WHERE """
+    + IS_OVERRUN
+    + """
   ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM {s}.worker_jobs_open o USING late WHERE o.id = late.id RETURNING o.*
-)""" + ending(
-    "CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'TIMED_OUT' END",
-    name="TimedOut",
-    message="It ran longer than its max_duration, and its worker did not end it.",
-    kind="overrun",
+)"""
+    + ending(
+        "CASE WHEN cancel_requested THEN 'CANCELED' ELSE 'TIMED_OUT' END",
+        name="TimedOut",
+        message="It ran longer than its max_duration, and its worker did not end it.",
+        kind="overrun",
+    )
 )
 
 

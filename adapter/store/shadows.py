@@ -27,6 +27,11 @@ SELECT task, executor, percent::float8 AS percent, salt, detail, version, update
 FROM {s}.executor_flags WHERE kind = 'shadow' ORDER BY task, executor
 """
 
+_ARE_ANY: LiteralString = """
+SELECT EXISTS (SELECT FROM {s}.executor_flags WHERE kind = 'shadow')
+  OR EXISTS (SELECT FROM {s}.shadows WHERE verdict IS NULL) AS found
+"""
+
 _BEGIN: LiteralString = """
 INSERT INTO {s}.shadow_progress (task, executor, flag_version, seen_at, seen_id)
 VALUES (%(task)s, %(executor)s, %(version)s, %(from)s, %(last)s) ON CONFLICT DO NOTHING
@@ -146,6 +151,11 @@ class Judgement:
     paths: Sequence[str] = ()
     hashes: tuple[str, str] | None = None
     detail: Mapping[str, Any] | None = None
+
+
+async def are_any(conn: Connection, schema: Schema) -> bool:
+    """Whether a shadow is on, or a copy has no verdict yet."""
+    return (await fetch(conn, schema, _ARE_ANY))[0]["found"]
 
 
 async def switches(conn: Connection, schema: Schema) -> list[Shadow]:

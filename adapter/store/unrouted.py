@@ -23,6 +23,10 @@ WHERE o.executor IS NULL AND o.epoch = 0
 ORDER BY o.seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
 
+_ARE_ANY: LiteralString = (
+    "SELECT EXISTS (SELECT FROM {s}.worker_jobs_open WHERE executor IS NULL AND epoch = 0) AS found"
+)
+
 _REFUSE: LiteralString = (
     """
 WITH gone AS (
@@ -37,6 +41,11 @@ WITH gone AS (
     + FINISHED_COLUMNS
     + " RETURNING *"
 )
+
+
+async def are_any(conn: Connection, schema: Schema) -> bool:
+    """Whether there are unrouted jobs, for whomever."""
+    return (await fetch(conn, schema, _ARE_ANY))[0]["found"]
 
 
 async def unrouted(

@@ -26,20 +26,28 @@ FROM due WHERE o.id = due.id
 RETURNING o.queue, o.executor
 """
 
-_NEXT_DUE: LiteralString = """
-SELECT extract(epoch FROM min(due) - now())::float8 AS seconds
+#: Seconds until the next delayed job is due (negative: overdue), null without one.
+NEXT_DUE: LiteralString = """
+SELECT extract(epoch FROM min(due) - now())::float8
 FROM {s}.worker_jobs_open WHERE status = 'DELAYED' AND (executor = 'local' OR submit_state = 'never')
 """
 
-_EXPIRE: LiteralString = """
+HAS_EXPIRED: LiteralString = """expires_at <= now() AND started IS NULL
+    AND status IN ('DELAYED', 'PENDING', 'QUEUED', 'WAITING')
+    AND (executor = 'local' OR executor IS NULL OR (submit_state = 'never' AND dispatch_lease IS NULL))"""
+_EXPIRE: LiteralString = (
+    """
 WITH late AS MATERIALIZED (
   SELECT id FROM {s}.worker_jobs_open
-  WHERE expires_at <= now() AND started IS NULL AND status IN ('DELAYED', 'PENDING', 'QUEUED', 'WAITING')
-    AND (executor = 'local' OR executor IS NULL OR (submit_state = 'never' AND dispatch_lease IS NULL))
+  WHERE """
+    + HAS_EXPIRED
+    + """
   ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM {s}.worker_jobs_open o USING late WHERE o.id = late.id RETURNING o.*
-)""" + ending("'EXPIRED'", name="Expired", message="The time to live was over before it started.")
+)"""
+    + ending("'EXPIRED'", name="Expired", message="The time to live was over before it started.")
+)
 
 _ADMIT: LiteralString = """
 UPDATE {s}.worker_jobs_open SET status = 'QUEUED', waiting_for = NULL,
@@ -56,9 +64,9 @@ RETURNING queue
 class Promoted:
     """What became ready: queues of local jobs, and whether remote ones wait for the dispatcher."""
 
-    queues: frozenset[str]
-    remote: bool
-    count: int
+    queues: frozenset[str] = frozenset()
+    remote: bool = False
+    count: int = 0
 
 
 async def promote(conn: Connection, schema: Schema, limit: int = 1000) -> Promoted:
@@ -66,11 +74,6 @@ async def promote(conn: Connection, schema: Schema, limit: int = 1000) -> Promot
     rows = await fetch(conn, schema, _PROMOTE, {"limit": limit})
     queues = frozenset(row["queue"] for row in rows if row["executor"] == "local")
     return Promoted(queues, any(row["executor"] != "local" for row in rows), len(rows))
-
-
-async def next_due(conn: Connection, schema: Schema) -> float | None:
-    """Return the seconds until the next delayed job is due (negative: overdue), None without one."""
-    return (await fetch(conn, schema, _NEXT_DUE))[0]["seconds"]
 
 
 async def expire(conn: Connection, schema: Schema, limit: int = 500) -> list[Job]:

@@ -69,8 +69,9 @@ _TIME_OUT_ONE: LiteralString = (
 UPDATE {s}.wait_tokens t SET status = 'TIMED_OUT', ended_at = t.timeout_at WHERE t.id = %(id)s AND """
     + _IS_LATE
 )
-_NEXT_TIMEOUT: LiteralString = """
-SELECT extract(epoch FROM min(timeout_at) - now())::float8 AS seconds
+#: Seconds until the next token times out (negative: overdue), null without one.
+NEXT_TIMEOUT: LiteralString = """
+SELECT extract(epoch FROM min(timeout_at) - now())::float8
 FROM {s}.wait_tokens WHERE status = 'WAITING' AND timeout_at IS NOT NULL
 """
 
@@ -131,11 +132,6 @@ async def complete(conn: Connection, schema: Schema, token_id: UUID, output: Any
 async def time_out(conn: Connection, schema: Schema, limit: int = 500) -> int:
     """Write down which tokens were not completed in time; returns how many."""
     return len(await fetch(conn, schema, _TIME_OUT, {"limit": limit}))
-
-
-async def next_timeout(conn: Connection, schema: Schema) -> float | None:
-    """Return the seconds until the next token times out (negative: overdue), None without one."""
-    return (await fetch(conn, schema, _NEXT_TIMEOUT))[0]["seconds"]
 
 
 async def listed(conn: Connection, schema: Schema, wanted: TokenFilter) -> TokenPage:

@@ -1,13 +1,15 @@
 """Statements that look twice: what another process commits between the two looks must count."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg.rows import DictRow, dict_row
 
-from adapter.store import processes, retention, upkeep
+from adapter.store import processes, retention
+from adapter.store.outlook import look
 from tests.kit import eventually
 from tests.rig import Rig
 
@@ -67,7 +69,7 @@ async def test_a_job_that_only_its_remote_can_move_does_not_keep_the_upkeep_awak
     job, _ = await rig.sent()
     await rig.set(job, "status = 'DELAYED', due = now() - interval '1 minute'")
     async with rig.adapter.database.connection() as conn:
-        assert await upkeep.next_due(conn, rig.schema) is None
+        assert (await look(conn, rig.schema, timedelta(seconds=60))).due_s is None
 
 
 async def test_a_budget_survives_a_clock_that_was_set_back(rig: Rig) -> None:

@@ -19,6 +19,7 @@ from adapter.store import (
     liveness,
     migrate,
     outbox,
+    outlook,
     remote_runs,
     rescuing,
     stranded,
@@ -207,7 +208,13 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     # All of them have ended just now; nothing ends in the time that is not over.
     "ends of late": (figures._RECENT, {"window": timedelta()}, {"_type_finished_idx"}),
     "promote": (upkeep._PROMOTE, {"limit": 1000}, {"worker_jobs_open_due"}),
-    "next due": (upkeep._NEXT_DUE, {}, {"worker_jobs_open_due"}),
+    "next due": (upkeep.NEXT_DUE, {}, {"worker_jobs_open_due"}),
+    "outlook": (
+        outlook._LOOK,
+        {"margin": timedelta(seconds=60)},
+        {"worker_jobs_open_due", "worker_jobs_open_expiry"},
+    ),
+    "any unrouted": (unrouted._ARE_ANY, {}, {"worker_jobs_open_unrouted"}),
     "expire": (upkeep._EXPIRE, {"limit": 500}, {"worker_jobs_open_expiry"}),
     "admit": (upkeep._ADMIT, {"tasks": ["task1"], "limit": 1000}, {"worker_jobs_open_waiting"}),
     "a batch": (batches._GET, {"id": new_id(), "abandoned": "1 hour"}, {"worker_jobs_open_pkey"}),

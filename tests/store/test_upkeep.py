@@ -3,11 +3,14 @@
 import asyncio
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
+from psycopg import AsyncCursor
 
 from adapter import Adapter
 from adapter.store import upkeep
+from adapter.store.outlook import look
 from tests.rig import Rig, rigged, usual_tasks
 
 HOUR = timedelta(hours=1)
@@ -69,7 +72,7 @@ async def test_what_is_due_becomes_ready_here_or_goes_to_the_dispatcher(rig: Rig
         promoted = await upkeep.promote(conn, rig.schema)
         assert (promoted.queues, promoted.remote, promoted.count) == ({"default"}, True, 2)
         assert (await upkeep.promote(conn, rig.schema)).count == 0
-        assert 3500 < (await upkeep.next_due(conn, rig.schema) or 0) <= 3600
+        assert 3500 < ((await look(conn, rig.schema, HOUR)).due_s or 0) <= 3600
     assert [await rig.status(job.id) for job in (local, remote, early, there)] == [
         "QUEUED", "PENDING", "DELAYED", "DELAYED",
     ]  # fmt: skip
@@ -147,3 +150,23 @@ async def test_a_worker_without_the_handler_gives_the_job_back_and_one_with_it_a
         await able.work()
         row = await able.row(job.id)
         assert (row["status"], row["result"]) == ("COMPLETED", 7)
+
+
+async def test_an_idle_process_asks_one_question_for_each_of_its_loops(rig: Rig) -> None:
+    """Each second, in each process: what that costs a database is this times the size of the fleet."""
+    adapter = rig.adapter
+    loops = (
+        adapter.maintenance,
+        adapter.router,
+        adapter.firing,
+        adapter.shadows,
+        adapter.bulk,
+        adapter.hand_overs,
+    )
+    for each in loops:
+        # What is done when a process begins, or now and then.
+        await each.loop._work()
+    with mock.patch.object(AsyncCursor, "execute", autospec=True, side_effect=AsyncCursor.execute) as execute:
+        for each in loops:
+            await each.loop._work()
+    assert execute.call_count == len(loops), execute.call_args_list

@@ -68,16 +68,16 @@ class Firing:
         if not self._declared:
             await declare_schedules(self._database, self._registry, self.timezone)
             self._declared = True
-        made = 0
-        while True:
+        made, fired = 0, _BATCH
+        while (soonest := await self._soonest()) is not None and soonest <= 0 and fired == _BATCH:
             fired, jobs = await self._batch()
             made += jobs
-            if fired < _BATCH:
-                break
-        async with self._database.connection() as conn:
-            soonest = await schedules.soonest(conn, self._database.schema, self._tasks)
         self._sleep_s = _LONGEST_SLEEP_S if soonest is None else min(_LONGEST_SLEEP_S, max(0.005, soonest))
         return made
+
+    async def _soonest(self) -> float | None:
+        async with self._database.connection() as conn:
+            return await schedules.soonest(conn, self._database.schema, self._tasks)
 
     async def _batch(self) -> tuple[int, int]:
         """Fire one batch; returns how many schedules and jobs it had."""

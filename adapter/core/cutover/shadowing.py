@@ -61,6 +61,9 @@ class Shadows:
 
     async def run_once(self, settled: timedelta = _SETTLED) -> int:
         """Judge what has ended, then make copies of jobs that ended ``settled`` ago; returns how many of both."""
+        async with self._database.connection() as conn:
+            if not await shadows.are_any(conn, self._database.schema):
+                return 0
         judged = await self._judge()
         async with self._database.connection() as conn:
             found = await shadows.switches(conn, self._database.schema)
