@@ -67,8 +67,9 @@ from adapter.settings import Settings, variables_set
 from adapter.store import revisions
 from adapter.store.database import Database, DatabaseConfig
 from adapter.store.insights import Insights
+from adapter.store.listener import Listener
 from adapter.store.packets import PacketStore
-from adapter.store.wakeup import Listener, Notifier
+from adapter.store.wakeup import Notifier
 
 logger = logging.getLogger("adapter")
 

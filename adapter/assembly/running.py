@@ -16,7 +16,8 @@ from adapter.core.worker import Worker
 from adapter.domain.errors import ConfigurationError, StoreError
 from adapter.domain.job import Job
 from adapter.store import revisions
-from adapter.store.wakeup import FLAGS, NOT_QUEUES, Listener
+from adapter.store.listener import Listener
+from adapter.store.wakeup import FLAGS, NOT_QUEUES
 
 logger = logging.getLogger("adapter")
 

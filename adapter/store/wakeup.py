@@ -1,6 +1,6 @@
-"""LISTEN and NOTIFY: a hint that something changed, over a poll that would find it anyway.
+"""NOTIFY: a hint that something changed, over a poll that would find it anyway.
 
-NOTIFY is sent after the commit, from a transaction of its own, at most once per 5 ms and process: inside
+It is sent after the commit, from a transaction of its own, at most once per 5 ms and process: inside
 the scheduling transaction it would make every commit of the server wait for the last (measured: x3 to x9).
 """
 
@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from typing import LiteralString
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import Pipeline, sql
+from psycopg import Pipeline
 from psycopg.pq import PGnotify
 
 from adapter.domain.clock import Clock
@@ -36,9 +37,6 @@ _QUIET_S = 0.005
 #: Whether libpq can send a statement behind another.
 _CAN_FOLLOW = Pipeline.is_supported()
 _MOST_NAMES = 200
-#: After so long without a word the listening connection is asked whether it lives.
-_SILENCE_S = 30.0
-
 #: Topics beside queue names.
 DISPATCH = "!dispatch"
 FINISHED = "!finished"
@@ -78,8 +76,9 @@ class Notifier:
         self._topics: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._conn: Direct | None = None
-        #: The connections that have told others.
-        self._told_by: WeakSet[Direct] = WeakSet()
+        #: What the connections have told others and this process has not heard yet, how often; while it listens.
+        self._told: WeakKeyDictionary[Direct, Counter[str]] = WeakKeyDictionary()
+        self._hears = False
         self._local: list[Callable[[set[str]], None]] = []
         self._watched_until = float("-inf")
 
@@ -107,12 +106,11 @@ class Notifier:
         """
         if not topics or self._is_telling or not _CAN_FOLLOW or self._database.config.transaction_pooler:
             return None
-        if any(each.is_settling for each in self._told_by):
+        if any(each.is_settling for each in self._told):
             # Somebody holds the server's lock: that keeps one of the pool's connections, and not all of them.
             return None
-        self._told_by.add(conn)
         self._task = asyncio.get_running_loop().create_task(self._pause(), name="adapter-notify")
-        return self._telling(topics)
+        return self._telling(conn, topics)
 
     def changed(self) -> None:
         """Tell watchers that jobs moved on, if there are any, in whatever process; costs nothing otherwise."""
@@ -138,7 +136,7 @@ class Notifier:
             topics, self._topics = self._topics, set()
             try:
                 conn = await self._connection()
-                await conn.run(*self._telling(topics))
+                await conn.run(*self._telling(conn, topics))
             except (psycopg.Error, AdapterError) as error:
                 # A hint that was lost is found by the poll.
                 logger.debug("a notification was not sent: %s", type(error).__name__)
@@ -150,18 +148,39 @@ class Notifier:
         await self._clock.sleep(_QUIET_S)
         await self._send()
 
-    def _telling(self, topics: set[str]) -> Given:
-        return _NOTIFY_ALONE, notification(self._database.schema, topics)[1]
+    def _telling(self, conn: Direct, topics: set[str]) -> Given:
+        said = notification(self._database.schema, topics)[1]
+        told = self._told.setdefault(conn, Counter())
+        if self._hears:
+            told[said["payload"]] += 1
+        return _NOTIFY_ALONE, said
 
     async def _connection(self) -> Direct:
         if self._conn is None or self._conn.closed:
             self._conn = await self._database.connect(f"{self._database.config.application} notify")
-            self._told_by.add(self._conn)
         return self._conn
 
-    def has_told(self, backend: int) -> bool:
-        """Whether this process of PostgreSQL tells for us."""
-        return any(not conn.closed and conn.pgconn.backend_pid == backend for conn in self._told_by)
+    def begins_to_hear(self) -> None:
+        """From now on this process hears what it tells others."""
+        for told in self._told.values():
+            told.clear()
+        self._hears = True
+
+    def hears_no_more(self) -> None:
+        """The listening connection is gone."""
+        self._hears = False
+
+    def is_own(self, heard: PGnotify) -> bool:
+        """Whether these are the very words of this process, which it has told itself. Each is heard once.
+
+        What a caller's transaction says over the same connection is news.
+        """
+        payload = heard.extra.decode()
+        for conn, told in self._told.items():
+            if told[payload] and not conn.closed and conn.pgconn.backend_pid == heard.be_pid:
+                told[payload] -= 1
+                return True
+        return False
 
     async def _hang_up(self) -> None:
         conn, self._conn = self._conn, None
@@ -193,60 +212,3 @@ def decode_topics(payload: str) -> set[str]:
     except ValueError:
         return {"*"}
     return {str(name) for name in names} if isinstance(names, list) else {"*"}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-
-
-class Listener:
-    """Hears what other processes poke. While it cannot listen, ``is_listening`` is False: poll faster."""
-
-    def __init__(
-        self, database: Database, clock: Clock, on_topics: Callable[[set[str]], None], notifier: Notifier
-    ) -> None:
-        """``notifier``: that of this process, whose own words need not be heard."""
-        self._database = database
-        self._clock = clock
-        self._on_topics = on_topics
-        self._notifier = notifier
-        self.is_listening = False
-
-    async def run(self) -> None:
-        """Listen until canceled, reconnecting; a no-op behind a transaction pooler."""
-        if self._database.config.transaction_pooler:
-            return
-        wait = 0.1
-        while True:
-            try:
-                conn = await self._database.connect(f"{self._database.config.application} listen")
-            except psycopg.Error as error:
-                logger.warning("cannot listen, polling instead: %s", type(error).__name__)
-            else:
-                wait = 0.1
-                try:
-                    await self._listen(conn)
-                except psycopg.Error as error:
-                    logger.warning("the listening connection was lost: %s", type(error).__name__)
-                finally:
-                    self.is_listening = False
-                    await conn.close()
-            await self._clock.sleep(wait)
-            wait = min(wait * 2, 5.0)
-
-    async def _listen(self, conn: Direct) -> None:
-        # A channel is an identifier here and a string in pg_notify; quoting makes them the same.
-        quoted = sql.Identifier(self._database.schema.channel)
-        await conn.execute(sql.SQL("LISTEN {}").format(quoted))
-        self.is_listening = True
-        # What happened before we listened is found by looking once.
-        self._on_topics({"*"})
-        self._notifier.ask_who_watches()
-        while True:
-            await conn.hear(self._pass_on, _SILENCE_S)
-            await conn.run("SELECT 1", {})
-
-    def _pass_on(self, heard: Sequence[PGnotify]) -> None:
-        topics = set[str]()
-        for each in heard:
-            # What this process poked it has told itself at once.
-            if not self._notifier.has_told(each.be_pid):
-                topics |= decode_topics(each.extra.decode())
-        if topics:
-            self._on_topics(topics)

@@ -188,6 +188,7 @@ async def test_who_comes_alone_tells_the_workers_right_behind_its_own_commit(rig
     adapter, told = rig.adapter, list[set[str]]()
     await adapter.notifier.drain()
     adapter.notifier.subscribe(told.append)
+    adapter.notifier.begins_to_hear()
     listening = await adapter.database.connect("hears")
     await listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(adapter.database.schema.channel)))
     await adapter.schedule_job("echo", 0, queue="told-to-nobody", notify="no")
@@ -196,7 +197,7 @@ async def test_who_comes_alone_tells_the_workers_right_behind_its_own_commit(rig
     assert decode_topics(heard.extra.decode()) == {"default"}
     # It is committed before anybody can hear of it, and this process need not hear it from outside.
     assert await rig.status(handle.id) == "QUEUED"
-    assert (adapter.notifier._conn, adapter.notifier.has_told(heard.be_pid)) == (None, True)
+    assert (adapter.notifier._conn, adapter.notifier.is_own(heard)) == (None, True)
     assert told == [{"default"}]
     await listening.close()
 

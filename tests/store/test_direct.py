@@ -8,11 +8,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg.pq import PGnotify
 
 from adapter.domain.clock import SystemClock
 from adapter.store import direct
 from adapter.store.database import Database, DatabaseConfig
-from adapter.store.wakeup import Listener, Notifier
+from adapter.store.listener import Listener
+from adapter.store.wakeup import WHO_WATCHES, Notifier, notification
 from tests.kit import SCHEMA, eventually
 
 
@@ -137,7 +139,7 @@ async def test_a_process_hears_others_and_not_itself(database: Database) -> None
         await ours.drain()
         theirs.poke("a", "b")
         await theirs.drain()
-        assert (await heard.get(), told) == ({"a", "b"}, [{"mine"}])
+        assert (await heard.get(), told) == ({"a", "b"}, [{WHO_WATCHES}, {"mine"}])
         # The connection is cut: it comes back, and looks at everything once.
         with psycopg.connect(database.config.url, autocommit=True) as conn:
             conn.execute(
@@ -212,14 +214,13 @@ async def test_a_connection_that_is_lost_while_it_settles_is_not_lent_again(data
 async def test_who_takes_the_turn_to_tell_others_is_the_only_one_for_a_while(database: Database) -> None:
     notifier = Notifier(database, SystemClock())
     async with database.connection() as conn:
-        pid, turn = conn.pgconn.backend_pid, notifier.take_turn(conn, {"a"})
+        turn = notifier.take_turn(conn, {"a"})
         if database.config.transaction_pooler:
             assert turn is None
             return
         assert turn is not None
         assert json.loads(str(turn[1]["payload"])) == ["a"]
         assert notifier.take_turn(conn, {"b"}) is None
-        assert notifier.has_told(pid)
         await notifier.drain()
         assert notifier.take_turn(conn, set()) is None
         with psycopg.connect(database.config.url, autocommit=True) as other:
@@ -230,5 +231,35 @@ async def test_who_takes_the_turn_to_tell_others_is_the_only_one_for_a_while(dat
         await eventually(lambda: not conn.is_settling)
         assert notifier.take_turn(conn, {"c"}) is not None
         await notifier.drain()
+
+
+@pytest.mark.direct("it listens")
+async def test_what_a_transaction_says_over_a_connection_that_tells_for_this_process_is_heard(
+    database: Database,
+) -> None:
+    clock = SystemClock()
+    ours, theirs = Notifier(database, clock), Notifier(database, clock)
+    heard: asyncio.Queue[set[str]] = asyncio.Queue()
+    said = notification(database.schema, {"a"})
+    async with asyncio.TaskGroup() as group, database.connection() as conn:
+        listening = group.create_task(Listener(database, clock, heard.put_nowait, ours).run())
+        assert await heard.get() == {"*"}
+        await ours.drain()
+        turn = ours.take_turn(conn, {"a"})
+        assert turn is not None
+        await conn.run_before("SELECT 1", {}, turn)
+        await eventually(lambda: not conn.is_settling)
+        theirs.poke("b")
+        # Its own words have been there before these.
+        assert await heard.get() == {"b"}
+        async with conn.transaction():
+            await conn.run(*said)
+        assert await heard.get() == {"a"}
+        again = ours.take_turn(conn, {"a"})
+        await ours.drain()
+        assert again is not None
+        own = PGnotify(b"", conn.pgconn.backend_pid, said[1]["payload"].encode())
+        listening.cancel()
+    await theirs.drain()
     await database.close()
-    assert not any(notifier.has_told(each) for each in (pid, -1)), "it may be another's now"
+    assert not ours.is_own(own), "the number may be another's now"

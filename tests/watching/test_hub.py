@@ -16,7 +16,8 @@ from adapter.domain.errors import DatabaseUnavailableError, NotOpenError
 from adapter.domain.job import JobStatus
 from adapter.store import watched
 from adapter.store.database import Database
-from adapter.store.wakeup import CHANGED, FINISHED, WATCHED, WHO_WATCHES, Listener
+from adapter.store.listener import Listener
+from adapter.store.wakeup import CHANGED, FINISHED, WATCHED, WHO_WATCHES
 from adapter.store.watched import version_of
 from tests.kit import eventually
 from tests.rig import Rig, new_id, rigged
