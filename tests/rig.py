@@ -119,9 +119,10 @@ class Rig:
         return made
 
     async def bury_the_silent(self) -> None:
-        """Let a judge look twice: workers with a lease of next to nothing that did not beat are dead then."""
-        for _ in range(2):
-            await self.adapter.maintenance.run_once()
+        """Let a judge look twice: workers with a lease of a millisecond that did not beat are dead then."""
+        await self.adapter.maintenance.run_once()
+        await self.sql("SELECT pg_sleep(0.002)")
+        await self.adapter.maintenance.run_once()
 
     async def work(self, times: int = 1) -> int:
         """Let one worker claim and run; returns how many jobs it ran."""

@@ -1,4 +1,4 @@
-"""A worker process: claims ready jobs, runs them, hands their outcomes to the completer."""
+"""A worker process: runs what its claimer takes, hands the outcomes to the completer, beats and is fenced."""
 
 from __future__ import annotations
 
@@ -15,31 +15,26 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from adapter.core.bell import Bell
+from adapter.core.claiming import Claimer
 from adapter.core.completion import Completer
 from adapter.core.context import JobContext
 from adapter.core.heartbeat import FENCE_AT, Heartbeat
-from adapter.core.look_ahead import LookAhead
 from adapter.core.metadata_writer import MetadataWriter
 from adapter.core.parts import Parts
 from adapter.core.scheduling import Scheduler
-from adapter.core.surroundings import Surroundings
 from adapter.core.tries import Tries
 from adapter.core.worker_options import WorkerOptions
 from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
 from adapter.domain.outcome import Lease
 from adapter.store import processes
-from adapter.store.claims import Claimed, Cursors, claim
-from adapter.store.limited_claims import are_any_ready, claim_limited
-from adapter.store.own_connection import OwnConnection
+from adapter.store.claims import Claimed
 from adapter.store.wakeup import CANCEL, NOT_QUEUES
 
 logger = logging.getLogger("adapter.worker")
 
-_POLL_S = 1.0
-#: Doubled with each claim in a row that found no room under a limit, as often as that.
-_RETRY_S = 0.002
-_MOST_MISSES = 9
+#: How long one who runs until nothing is left waits for those in hand that wait for others, before it claims again.
+_STIRS_S = 1.0
 
 
 class Worker:
@@ -72,21 +67,11 @@ class Worker:
             on_room=self._on_room,
         )
         self._families = self._tries.families
-        self._connection = OwnConnection(parts.database, "claim")
-        self._cursors = Cursors()
-        self._ahead = LookAhead(options.prefetch)
+        self._claimer = Claimer(
+            parts, self.id, options, self._tries, completer=self._completer, begin=self._begin
+        )
         self._wake = Bell()
         self._stopping = asyncio.Event()
-        self._claims = 0
-        self._around = Surroundings(parts, self.id, options.queues)
-        self._at_limit = False
-        #: How many claims in a row found jobs under a limit and no room, or somebody else who claimed them.
-        self._misses = 0
-        self._is_told = False
-        #: The last claim found less than it had room for, and we are told when there is more.
-        self._is_drained = False
-        #: The last claim may have left isolated jobs for want of a process.
-        self._is_short = False
         self._heartbeat: Heartbeat | None = None
         self._fenced = False
 
@@ -112,14 +97,11 @@ class Worker:
     def heard(self, topics: set[str]) -> None:
         """Look again: something was scheduled, or canceled. Called by the listener."""
         self._families.heard(topics)
-        self._is_told = not self._database.config.transaction_pooler
+        self._claimer.listens()
         if CANCEL in topics and self._heartbeat is not None:
             self._heartbeat.hurry()
         if queues := topics - NOT_QUEUES:
-            if not queues <= {*self._around.free, *self._around.limited}:
-                self._around.forget()
-            self._cursors.heard(self._clock.monotonic())
-            self._is_drained = False
+            self._claimer.heard(queues)
             self._wake.ring()
 
     async def start(self) -> None:
@@ -128,7 +110,7 @@ class Worker:
         if self._heartbeat is not None:
             # It fell and starts again; its threads ended with it.
             self._tries.caller = self._tries.make_caller()
-        self._connection.hold()
+        self._claimer.connection.hold()
         self._completer.connection.hold()
         await self._register()
         loop = asyncio.get_running_loop()
@@ -166,24 +148,18 @@ class Worker:
             while not self._stopping.is_set():
                 self._wake.still()
                 try:
-                    speed = self._ahead.measure(self._clock.monotonic(), self._tries.ended)
-                    full = await self._fill(speed)
+                    full = await self._fill(self._claimer.measure())
                     wait = 0.1
                 except DatabaseUnavailableError as error:
                     logger.warning("cannot claim, trying again: %s", type(error).__name__)
                     await self._wake.heard(wait)
                     wait = min(wait * 2, 5.0)
                     continue
-                if not full or self._tries.room + self._ahead.most <= 0:
-                    await self._wake.heard(self._patience)
+                if not full or not self._claimer.has_room:
+                    await self._wake.heard(self._claimer.patience)
                     self._tries.give_back_waiting(self.options.prefetch_age.total_seconds())
         finally:
             await self._finish()
-
-    @property
-    def _patience(self) -> float:
-        # Nobody tells of room under a limit that another worker has made.
-        return min(_POLL_S, _RETRY_S * 2**self._misses) if self._misses else _POLL_S
 
     async def run_once(self) -> int:
         """Claim once, run what was claimed to its end, write it. Returns how many jobs that were."""
@@ -201,7 +177,7 @@ class Worker:
         done = 0
         try:
             # Who waits for what cannot run here is let go, and goes on when that is done.
-            while (claimed := await self.run_once()) or await self._families.stirs(_POLL_S):
+            while (claimed := await self.run_once()) or await self._families.stirs(_STIRS_S):
                 done += claimed
         finally:
             await self._finish()
@@ -213,108 +189,32 @@ class Worker:
         return self._fenced or (self._heartbeat is not None and not self._heartbeat.may_start)
 
     def _on_room(self) -> None:
-        """Claim more before nothing is left, but not for each job that ends, nor when nothing was left."""
-        if self._is_short and self._tries.spare:
-            # What was left for want of a process is behind the cursors.
-            self._cursors.reset()
-            self._wake.ring()
-        if self._is_drained:
-            return
-        waiting = len(self._tries.waiting)
-        if waiting:
-            if waiting * 2 <= self._ahead.most:
-                self._wake.ring()
-        elif self._tries.room * 2 >= self.options.concurrency:
+        """Claim more, if it is time."""
+        if self._claimer.wants_more():
             self._wake.ring()
 
     def _written(self) -> None:
         """Outcomes are written: a limit may have room again."""
-        if self._at_limit:
+        if self._claimer.at_limit:
             self._wake.ring()
 
     async def _fill(self, ahead: int) -> bool:
         """Claim what there is room for and start it; whether there may be more to claim at once."""
         await self._recover()
-        if self._around.are_unknown:
-            await self._look_around()
-        may_be_more, room = False, self._tries.room
-        self._is_drained = False
-        if room + ahead > 0 and not self._stopping.is_set() and not self._is_held:
-            try:
-                may_be_more = await self._claim(room, ahead)
-            except DatabaseUnavailableError:
-                # It may have been committed all the same: look for what we hold without knowing.
-                self._around.forget()
-                raise
+        await self._claimer.get_ready()
+        may_be_more = False
+        if not self._stopping.is_set() and not self._is_held:
+            may_be_more = await self._claimer.claim(ahead)
         # A job that has just come does not wait for this.
-        return (self._around.are_old and await self._look_around()) or may_be_more
-
-    async def _claim(self, room: int, ahead: int) -> bool:
-        self._claims += 1
-        lease, schema = Lease(self.id, self._claims), self._database.schema
-        plain = () if self._observers.watch_starts else self._registry.plain
-        scarce = self._registry.isolated
-        spare = min(self._tries.spare, room)
-        free, limited = self._around.free, self._around.limited
-        claimed: list[Claimed] = []
-        from_head = self._cursors.are_at_head
-        async with self._connection.lend() as conn:
-            if free:
-                # A different queue is first each time, so that a busy one cannot starve the others.
-                turn = self._claims % len(free)
-                order = free[turn:] + free[:turn]
-                if scarce and spare > 0:
-                    # Never ahead: it would wait for a process here while others have one.
-                    claimed = await claim(
-                        conn, schema, lease, order, spare, plain=plain, cursors=self._cursors, only=scarce
-                    )
-                    self._begin(claimed)
-                most = room + ahead - len(claimed)
-                more = await claim(
-                    conn, schema, lease, order, most, plain=plain, cursors=self._cursors, without=scarce
-                )
-                self._begin(more)
-                claimed += more
-            limited_wait = bool(limited)
-            if limited and len(claimed) < room:
-                if claimed:
-                    # They begin before another question is asked.
-                    await self._clock.sleep(0)
-                limited_wait = await are_any_ready(conn, schema, limited)
-            if limited_wait and len(claimed) < room:
-                more = await claim_limited(
-                    conn,
-                    schema,
-                    lease,
-                    limited,
-                    room - len(claimed),
-                    plain=plain,
-                    scarce=scarce,
-                    spare=self._tries.spare,
-                )
-                self._at_limit = bool(more)
-                self._misses = 0 if more else min(self._misses + 1, _MOST_MISSES)
-                self._begin(more)
-            elif not limited_wait:
-                self._misses = 0
-        self._is_short = bool(scarce) and not self._tries.spare
-        # A claim that began behind the head has not seen what is more urgent.
-        may_be_more = len(claimed) == room + ahead or not from_head
-        # Nobody tells of room under a limit.
-        self._is_drained = self._is_told and not may_be_more and not limited_wait
-        return may_be_more
-
-    async def _look_around(self) -> bool:
-        return await self._around.look([*self._tries.keys, *self._completer.unwritten])
+        return await self._claimer.look_again() or may_be_more
 
     def look_again(self) -> None:
         """Read the queues anew at the next claim."""
-        self._around.forget()
+        self._claimer.forget()
         self._wake.ring()
 
     def _begin(self, claimed: Sequence[Claimed]) -> None:
         self._tries.take(claimed)
-        self._ahead.saw(claimed)
         if claimed:
             # After they have begun.
             asyncio.get_running_loop().call_soon(self._notifier.changed)
@@ -375,11 +275,11 @@ class Worker:
         if self._heartbeat is not None:
             await asyncio.to_thread(self._heartbeat.stop)
         with contextlib.suppress(DatabaseUnavailableError):
-            async with self._connection.lend() as conn:
+            async with self._claimer.connection.lend() as conn:
                 # Without its row a worker counts as dead at once.
                 if not self._tries.keys and not self._completer.unwritten:
                     await processes.retire(conn, self._database.schema, self.id)
-        await self._connection.close()
+        await self._claimer.connection.close()
         await self._completer.connection.close()
         await self._tries.caller.close()
         logger.info("worker stopped", extra={"worker": str(self.id)})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapter import Adapter, Queue
-from adapter.core import worker as worker_module
+from adapter.core import claiming
 from adapter.core.surroundings import Surroundings
 from adapter.domain.outcome import Lease
 from adapter.store import claims, endings
@@ -24,7 +24,7 @@ NUMBER = 12
 @pytest.fixture(autouse=True)
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is found here is found because somebody told."""
-    monkeypatch.setattr(worker_module, "_POLL_S", 60.0)
+    monkeypatch.setattr(claiming, "_POLL_S", 60.0)
 
 
 async def _completed(rig: Rig) -> int:
@@ -37,8 +37,8 @@ async def test_the_end_of_a_job_asks_for_no_other_when_none_was_left(database_ur
         running = rig.adapter.running(work=True, dispatch=False, sync=False)
         async with running as worker:
             assert worker is not None
-            await eventually(lambda: worker._is_drained)
-            before = worker._claims
+            await eventually(lambda: worker._claimer.is_drained)
+            before = worker._claimer.count
             for number in range(NUMBER):
                 await producer.adapter.schedule_job("echo", number)
 
@@ -47,7 +47,7 @@ async def test_the_end_of_a_job_asks_for_no_other_when_none_was_left(database_ur
 
                 await eventually(is_done)
             # News that come while it claims make it look again; ends do not.
-            assert NUMBER <= worker._claims - before < NUMBER * 1.5
+            assert NUMBER <= worker._claimer.count - before < NUMBER * 1.5
 
 
 @pytest.mark.direct("there are no news")
@@ -66,7 +66,7 @@ async def test_news_that_find_no_room_are_not_forgotten(database_url: str) -> No
         running = rig.adapter.running(work=True, dispatch=False, sync=False, concurrency=1)
         async with running as worker:
             assert worker is not None
-            await eventually(lambda: worker._is_drained)
+            await eventually(lambda: worker._claimer.is_drained)
             await producer.adapter.schedule_job("slow", 1)
             await eventually(lambda: seen == [1])
             await producer.adapter.schedule_job("slow", 2)
@@ -83,7 +83,7 @@ async def test_a_claim_that_comes_short_behind_the_head_is_followed_by_one_from_
         await worker.run_once()
         for number in range(2):
             await rig.adapter.schedule_job("echo", number)
-        worker._cursors._after["default"] = (2**30, 0)
+        worker._claimer._cursors._after["default"] = (2**30, 0)
         assert [await worker._fill(0), worker._tries.taken] == [True, 0]
         assert [await worker._fill(0), worker._tries.taken] == [False, 2]
         await worker.run_once()
@@ -115,7 +115,7 @@ async def test_a_job_that_has_just_come_does_not_wait_for_a_look_at_the_queues(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order, clock = list[str](), ManualClock()
-    look, take = Surroundings.look, worker_module.claim
+    look, take = Surroundings.look, claiming.claim
 
     async def looked(self: Surroundings, known: Sequence[str]) -> bool:
         order.append("look")
@@ -126,7 +126,7 @@ async def test_a_job_that_has_just_come_does_not_wait_for_a_look_at_the_queues(
         return await take(*args, **options)
 
     monkeypatch.setattr(Surroundings, "look", looked)
-    monkeypatch.setattr(worker_module, "claim", claimed)
+    monkeypatch.setattr(claiming, "claim", claimed)
     async with rigged(database_url, clock=clock) as rig:
         worker = rig.worker()
         await rig.adapter.schedule_job("echo", 1)
@@ -165,13 +165,13 @@ async def test_room_that_another_worker_makes_under_a_limit_is_found_though_nobo
             [held] = await claim_limited(conn, schema, lease, ["narrow"], 1)
         async with rig.adapter.running(work=True, dispatch=False, sync=False) as worker:
             assert worker is not None
-            await eventually(lambda: worker._misses > 2)
+            await eventually(lambda: worker._claimer.misses > 2)
             assert await rig.status(jobs[1].id) == "QUEUED"
             async with rig.adapter.database.connection() as conn:
                 done = endings.Completion(held.key, held.epoch, lease.claim_number, "0")
                 assert await endings.complete(conn, schema, lease.worker_id, [done]) == 1
             assert await jobs[1].result(timedelta(seconds=10)) == 1
-            await eventually(lambda: worker._misses == 0)
+            await eventually(lambda: worker._claimer.misses == 0)
 
 
 async def test_what_is_claimed_begins_before_the_queues_with_a_limit_are_looked_at(
@@ -194,7 +194,7 @@ async def test_what_is_claimed_begins_before_the_queues_with_a_limit_are_looked_
         begun_before.append([*seen])
         return await are_any_ready(*given)
 
-    monkeypatch.setattr(worker_module, "are_any_ready", look)
+    monkeypatch.setattr(claiming, "are_any_ready", look)
     async with rigged(database_url, declare) as rig:
         await rig.adapter.schedule_job("free", "a")
         await rig.adapter.schedule_job("limited", "b")

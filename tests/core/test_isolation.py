@@ -17,7 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 from adapter import Adapter, Batch, BatchItem, JobSpec, Queue, Settings
-from adapter.core import worker as worker_module
+from adapter.core import claiming
 from adapter.core.isolation import pool
 from adapter.core.worker import Worker
 from adapter.domain.errors import TaskDefinitionError
@@ -280,7 +280,7 @@ async def test_what_no_process_is_free_for_is_left_to_others(
 
         del plain, in_narrow, in_keyed
 
-    monkeypatch.setattr(worker_module, "_POLL_S", 60.0)
+    monkeypatch.setattr(claiming, "_POLL_S", 60.0)
     key = {"concurrency_key": "a"} if queue == "keyed" else {}
     path = tmp_path / "said"
     async with rigged(database_url, declare) as rig, rigged(database_url, declare) as working:
@@ -445,7 +445,7 @@ async def test_what_a_busy_process_left_behind_the_cursors_is_run_before_they_co
 
         del plain
 
-    monkeypatch.setattr(worker_module, "_POLL_S", 60.0)
+    monkeypatch.setattr(claiming, "_POLL_S", 60.0)
     path = tmp_path / "said"
     options: dict[str, Any] = {"processes": 1, "concurrency": 4, "cancel_grace": timedelta(milliseconds=200)}
     async with rigged(database_url, declare) as rig, rigged(database_url, declare) as working:
@@ -455,7 +455,7 @@ async def test_what_a_busy_process_left_behind_the_cursors_is_run_before_they_co
         async with working.adapter.running(work=True, dispatch=False, sync=False, **options) as worker:
             assert worker is not None
             await eventually(lambda: lines(path) and len(began) == 3, within=20)
-            assert worker._cursors.after("default") > claims.START
+            assert worker._claimer._cursors.after("default") > claims.START
             worker.cancel_tries([busy.id])
             await left.result(timedelta(seconds=20))
             gate.set()

@@ -147,11 +147,11 @@ async def test_jobs_whose_claim_got_no_reply_are_found_again_by_their_own_worker
         await real(*arguments, **options)
         raise psycopg.OperationalError("the connection was cut after the commit")
 
-    monkeypatch.setattr("adapter.core.worker.claim", claims_and_loses_the_reply)
+    monkeypatch.setattr("adapter.core.claiming.claim", claims_and_loses_the_reply)
     with pytest.raises(DatabaseUnavailableError):
         await worker.run_once()
     assert await rig.status(job.id) == "EXECUTING"
-    monkeypatch.setattr("adapter.core.worker.claim", real)
+    monkeypatch.setattr("adapter.core.claiming.claim", real)
     worker.look_again()
     await worker.run_once()
     await worker.run_once()
@@ -182,10 +182,10 @@ async def test_jobs_of_a_first_claim_survive_the_failure_of_the_second(
             raise psycopg.OperationalError("cut")
 
         real = limited_claims.are_any_ready
-        monkeypatch.setattr("adapter.core.worker.are_any_ready", fails)
+        monkeypatch.setattr("adapter.core.claiming.are_any_ready", fails)
         with pytest.raises(DatabaseUnavailableError):
             await worker.run_once()
-        monkeypatch.setattr("adapter.core.worker.are_any_ready", real)
+        monkeypatch.setattr("adapter.core.claiming.are_any_ready", real)
         worker.look_again()
         await worker.run_once()
         await worker.run_once()

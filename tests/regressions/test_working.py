@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from adapter import Adapter, JobContext
-from adapter.core.worker import Worker
+from adapter.core.claiming import Claimer
 from adapter.domain.job import JobStatus
 from adapter.domain.outcome import Returned, Stopped
 from adapter.store import claims, endings, jobs
@@ -31,15 +31,15 @@ async def test_a_worker_that_fell_and_starts_again_still_runs_handlers_in_thread
 ) -> None:
     async with rigged(database_url, threaded) as rig:
         fell = list[int]()
-        claim = Worker._claim
+        claim = Claimer._claim
 
-        async def falling(self: Worker, room: int, ahead: int) -> bool:
+        async def falling(self: Claimer, room: int, ahead: int) -> bool:
             if not fell:
                 fell.append(1)
                 raise psycopg.errors.UndefinedTable("it fell")
             return await claim(self, room, ahead)
 
-        monkeypatch.setattr(Worker, "_claim", falling)
+        monkeypatch.setattr(Claimer, "_claim", falling)
         async with rig.adapter.running(work=True, dispatch=False, sync=False):
             job = await rig.adapter.schedule_job("sync", 7, max_attempts=1)
             ended = await rig.adapter.wait_for(job.id, timedelta(seconds=10))
@@ -61,15 +61,15 @@ async def test_a_worker_that_fell_with_a_try_longer_than_its_grace_starts_again(
 
         del slow
 
-    claim = Worker._claim
+    claim = Claimer._claim
 
-    async def falling(self: Worker, room: int, ahead: int) -> bool:
+    async def falling(self: Claimer, room: int, ahead: int) -> bool:
         if begun.is_set() and falls:
             falls.clear()
             raise psycopg.errors.UndefinedTable("it fell")
         return await claim(self, room, ahead)
 
-    monkeypatch.setattr(Worker, "_claim", falling)
+    monkeypatch.setattr(Claimer, "_claim", falling)
     async with (
         rigged(database_url, tasks) as rig,
         rig.adapter.running(work=True, dispatch=False, sync=False, grace=timedelta(0)) as worker,
@@ -119,7 +119,7 @@ async def test_a_worker_that_was_fenced_while_it_claimed_starts_nothing(
             worker._fence()
             return jobs
 
-        monkeypatch.setattr("adapter.core.worker.claim", slow)
+        monkeypatch.setattr("adapter.core.claiming.claim", slow)
         job = await rig.adapter.schedule_job("count", 1)
         await worker.run_once()
         assert started == []

@@ -293,7 +293,7 @@ class World:
         worker = self.adapter.worker(concurrency=room)
         kept: list[Done] = []
         if loss == "claimed":
-            worker._begin = _loses_them
+            worker._claimer._begin = _loses_them
         elif loss == "outcome":
 
             def keep(done: Done) -> bool:
