@@ -73,6 +73,7 @@ def database_url(make_database: Callable[[], str]) -> str:
     """The worker's migrated database. Every table is empty again after a test that used it."""
     url = make_database()
     migrate.upgrade(url, schema=kit.SCHEMA)
+    kit.gather_partitions(url)
     return url
 
 

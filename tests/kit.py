@@ -7,8 +7,9 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn, Protocol, TypeVar, cast
+from typing import LiteralString, NoReturn, Protocol, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -17,6 +18,7 @@ from psycopg import sql
 from psycopg.pq import PGnotify
 
 from adapter.store.direct import Direct
+from adapter.store.retention import partition_name
 from adapter.testing import broom
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +32,12 @@ T = TypeVar("T")
 
 _OURS = ("ADAPTER_", "TRIGGER_", "PG", "DATABASE_")
 _KEPT = "ADAPTER_TEST_"
+
+#: Days that follow upon one another, and months that no day of these weeks comes close to.
+_GATHERED: dict[str, LiteralString] = {
+    "near": "day <= current_date + 10",
+    "far": "day > current_date + 40 AND day < '9999-12-31'",
+}
 
 
 def in_ci() -> bool:
@@ -118,6 +126,26 @@ def make_logins_cheap(server: Server) -> None:
             conn.execute("SET scram_iterations = 1")
             user, password = sql.Identifier(conn.info.user), sql.Literal(conn.info.password)
             conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(user, password))
+
+
+def gather_partitions(url: str) -> None:
+    """Put the days of finished jobs into few partitions: each new connection reads the catalog of them all, with 16 indexes.
+
+    What is listed stays listed, and a day that is listed later finds its place between them.
+    """
+    with psycopg.connect(url, options=f"-c search_path={SCHEMA} -c timezone=UTC") as conn:
+        for name, days in _GATHERED.items():
+            found = conn.execute(
+                sql.SQL("SELECT day FROM finished_partitions WHERE {} ORDER BY day").format(sql.SQL(days))
+            ).fetchall()
+            for (day,) in found:
+                conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition_name(day))))
+            whole = sql.SQL(
+                "CREATE TABLE {} PARTITION OF worker_jobs_finished FOR VALUES FROM ({}) TO ({})"
+            ).format(
+                sql.Identifier(f"worker_jobs_finished_{name}"), found[0][0], found[-1][0] + timedelta(days=1)
+            )
+            conn.execute(whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Retention: partitions made ahead, dropped behind, never in the way of a finish; side tables trimmed."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from psycopg import sql
 
 from adapter import Adapter, RetryPolicy
 from adapter.domain.errors import InvalidArgumentError
-from adapter.store import packets, retention
+from adapter.store import migrate, packets, retention
 from tests.rig import Rig, new_id, rigged
 
 OLD = date(2020, 1, 1)
@@ -60,28 +61,36 @@ async def _move_to(rig: Rig, job_id: Any, day: date) -> None:
     )
 
 
-async def test_partitions_exist_ahead_and_missing_ones_are_made(rig: Rig) -> None:
-    today = await _today(rig)
-    assert (await _upkeep(rig)).made == []
+@pytest.fixture
+async def ahead(empty_database: str) -> AsyncGenerator[Rig]:
+    """A rig whose days have a partition each, as a migration makes them."""
+    migrate.upgrade(empty_database)
+    async with rigged(empty_database) as made:
+        yield made
+
+
+async def test_partitions_exist_ahead_and_missing_ones_are_made(ahead: Rig) -> None:
+    today = await _today(ahead)
+    assert (await _upkeep(ahead)).made == []
     gone = today + timedelta(days=3)
     name = retention.partition_name(gone)
-    await _drop(rig, gone)
-    await rig.sql("DELETE FROM {s}.finished_partitions WHERE day = %(day)s", day=gone)
-    assert (await _upkeep(rig)).made == [str(gone)]
-    found = await _partitions(rig)
+    await _drop(ahead, gone)
+    await ahead.sql("DELETE FROM {s}.finished_partitions WHERE day = %(day)s", day=gone)
+    assert (await _upkeep(ahead)).made == [str(gone)]
+    found = await _partitions(ahead)
     assert name in found
     assert "worker_jobs_finished_99991231" in found
     assert {retention.partition_name(today + timedelta(days=n)) for n in range(1, 11)} <= found
 
 
-async def test_two_that_make_the_same_partition_do_not_fall(rig: Rig) -> None:
-    today = await _today(rig)
+async def test_two_that_make_the_same_partition_do_not_fall(ahead: Rig) -> None:
+    today = await _today(ahead)
     for day in (today + timedelta(days=4), today + timedelta(days=5)):
-        await _drop(rig, day)
-        await rig.sql("DELETE FROM {s}.finished_partitions WHERE day = %(day)s", day=day)
-    reports = await asyncio.gather(_upkeep(rig), _upkeep(rig), _upkeep(rig))
+        await _drop(ahead, day)
+        await ahead.sql("DELETE FROM {s}.finished_partitions WHERE day = %(day)s", day=day)
+    reports = await asyncio.gather(_upkeep(ahead), _upkeep(ahead), _upkeep(ahead))
     assert {day for each in reports for day in each.made} == {str(today + timedelta(days=n)) for n in (4, 5)}
-    assert (await _upkeep(rig)).made == []
+    assert (await _upkeep(ahead)).made == []
 
 
 async def test_a_day_that_has_come_is_dropped_with_its_rows(rig: Rig) -> None:
