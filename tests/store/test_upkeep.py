@@ -1,6 +1,7 @@
 """Statuses at insert, and the moves nobody asks for: due, expired, admitted."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -10,7 +11,7 @@ from psycopg import AsyncCursor
 
 from adapter import Adapter
 from adapter.store import upkeep
-from adapter.store.outlook import look
+from adapter.store.outlook import Outlook, look
 from tests.rig import Rig, rigged, usual_tasks
 
 HOUR = timedelta(hours=1)
@@ -170,3 +171,60 @@ async def test_an_idle_process_asks_one_question_for_each_of_its_loops(rig: Rig)
         for each in loops:
             await each.loop._work()
     assert execute.call_count == len(loops), execute.call_args_list
+
+
+async def test_each_chore_that_waits_is_seen_and_done(rig: Rig) -> None:
+    """One question decides what is done at all: whatever it forgets is done by nobody."""
+    adapter, margin = rig.adapter, timedelta(seconds=60)
+
+    async def seen() -> Outlook:
+        async with adapter.database.connection() as conn:
+            return await look(conn, rig.schema, margin)
+
+    nothing = Outlook(
+        due_s=None,
+        timeout_s=None,
+        have_expired=False,
+        are_overrun=False,
+        are_done_waiting=False,
+        were_canceled=False,
+    )
+    assert await seen() == nothing
+    due = await adapter.schedule_job("echo", 1, delay=HOUR)
+    assert 3500 < ((await seen()).next_s or 0) <= 3600
+    await rig.set(due.id, "due = now() - interval '1 s'")
+    expired = await adapter.schedule_job("echo", 2, ttl=HOUR)
+    await rig.set(expired.id, "expires_at = now()")
+    waiting = await adapter.schedule_job("echo", 3)
+    await rig.set(
+        waiting.id, "status = 'WAITING', waiting_for = 'token', awaiting = ARRAY[gen_random_uuid()]"
+    )
+    token = await adapter.create_token(timeout=HOUR)
+    await rig.sql(
+        "UPDATE {s}.wait_tokens SET timeout_at = now() - interval '1 s' WHERE id = %(id)s", id=token.id
+    )
+    overrun = await adapter.schedule_job("echo", 4, queue="other", max_duration=timedelta(seconds=5))
+    await rig.claim(queue="other")
+    await rig.set(overrun.id, "deadline = now() - interval '1 h'")
+    parent = await adapter.schedule_job("echo", 5)
+    child = await adapter.schedule_job("echo", 6)
+    await rig.sql(
+        "UPDATE {s}.worker_jobs_open SET parent_id = %(parent)s WHERE id = %(id)s",
+        parent=parent.id,
+        id=child.id,
+    )
+    await rig.sql(
+        "INSERT INTO {s}.family_cancels (job_id, reason, actor) VALUES (%(id)s, 'why', 'who')", id=parent.id
+    )
+    outlook = await seen()
+    assert (outlook.are_due, outlook.are_timed_out) == (True, True)
+    assert replace(outlook, due_s=None, timeout_s=None) == replace(
+        nothing, have_expired=True, are_overrun=True, are_done_waiting=True, were_canceled=True
+    )
+    await adapter.maintenance.run_once()
+    assert [await rig.status(job.id) for job in (due, expired, waiting, overrun, child)] == [
+        "QUEUED", "EXPIRED", "QUEUED", "TIMED_OUT", "CANCELED",
+    ]  # fmt: skip
+    assert await rig.value("SELECT status FROM {s}.wait_tokens") == "TIMED_OUT"
+    # Kept for a minute, in case a child is committed late.
+    assert await seen() == replace(nothing, were_canceled=True)
