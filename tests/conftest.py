@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from unittest import mock
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,9 +35,8 @@ def unchanged_environment() -> Iterator[None]:
 @pytest.fixture
 def server_dir() -> Iterator[Path]:
     """A directory a server may run in, whoever it runs as: pytest's own is closed to others than root."""
-    directory = Path(tempfile.mkdtemp(prefix="adapter-test-"))
-    yield directory
-    shutil.rmtree(directory)
+    with kit.server_directory() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")
@@ -45,11 +45,13 @@ def postgres() -> Iterator[kit.Server]:
     if given := kit.own_setting("DATABASE_URL"):
         yield kit.GivenServer(given)
         return
-    directory = tempfile.mkdtemp(prefix="adapter-test-")
-    with EmbeddedPostgres(directory, bin_dir=kit.own_setting("PG_BIN"), durable=False) as server:
+    bin_dir, settings = kit.own_setting("PG_BIN"), {"max_wal_size": "256MB"}
+    with (
+        kit.server_directory() as directory,
+        EmbeddedPostgres(directory, bin_dir=bin_dir, durable=False, settings=settings) as server,
+    ):
         kit.make_logins_cheap(server)
         yield server
-    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")
@@ -122,9 +124,11 @@ def swept_database(request: pytest.FixtureRequest, broom_box: list[kit.Broom]) -
 
 
 @pytest.fixture
-def empty_database(postgres: kit.Server, make_database: Callable[[], str]) -> str:
+def empty_database(postgres: kit.Server, make_database: Callable[[], str]) -> Iterator[str]:
     """URL of a new database without any table, for one test: a copy takes 0.3 s, so ask only for good reason."""
-    return make_database()
+    url = make_database()
+    yield url
+    postgres.drop_database(urlsplit(url).path.removeprefix("/"))
 
 
 @pytest.fixture

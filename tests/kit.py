@@ -5,7 +5,9 @@ import inspect
 import os
 import shutil
 import sys
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +34,10 @@ T = TypeVar("T")
 
 _OURS = ("ADAPTER_", "TRIGGER_", "PG", "DATABASE_")
 _KEPT = "ADAPTER_TEST_"
+
+#: Where Linux keeps files in memory, and what has to be free there.
+_MEMORY = "/dev/shm"
+_ROOM = 4 << 30
 
 #: Days that follow upon one another, and months that no day of these weeks comes close to.
 _GATHERED: dict[str, LiteralString] = {
@@ -117,6 +123,25 @@ class Server(Protocol):
     def url(self, database: str | None = None) -> str: ...
     def create_database(self, name: str, *, template: str | None = None) -> None: ...
     def drop_database(self, name: str) -> None: ...
+
+
+@contextmanager
+def server_directory() -> Generator[Path]:
+    """Lend a directory for a server, in memory where there is room: each database is hundreds of files, dear to make on a disk."""
+    directory = Path(tempfile.mkdtemp(prefix="adapter-test-", dir=_MEMORY if _is_roomy(_MEMORY) else None))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def _is_roomy(directory: str) -> bool:
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    # The server's programs may have to be copied to it, and run there.
+    return found.f_bavail * found.f_frsize > _ROOM and not found.f_flag & os.ST_NOEXEC
 
 
 def make_logins_cheap(server: Server) -> None:
