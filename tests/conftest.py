@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import HealthCheck, settings
 
-from adapter.store import migrate
 from adapter.store.embedded import EmbeddedPostgres
 from tests import kit, pooling
 from tests.fault.pooler import pooled
@@ -74,8 +73,7 @@ def make_database(postgres: kit.Server) -> Iterator[Callable[[], str]]:
 def database_url(make_database: Callable[[], str]) -> str:
     """The worker's migrated database. Every table is empty again after a test that used it."""
     url = make_database()
-    migrate.upgrade(url, schema=kit.SCHEMA)
-    kit.gather_partitions(url)
+    kit.set_up(url)
     return url
 
 

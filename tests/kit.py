@@ -19,6 +19,7 @@ import pytest
 from psycopg import sql
 from psycopg.pq import PGnotify
 
+from adapter.store import migrate
 from adapter.store.direct import Direct
 from adapter.store.retention import partition_name
 from adapter.testing import broom
@@ -153,7 +154,13 @@ def make_logins_cheap(server: Server) -> None:
             conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(user, password))
 
 
-def gather_partitions(url: str) -> None:
+def set_up(url: str) -> None:
+    """Make what the product needs in an empty database, for many tests or a long one."""
+    migrate.upgrade(url, schema=SCHEMA)
+    _gather_partitions(url)
+
+
+def _gather_partitions(url: str) -> None:
     """Put the days of finished jobs into few partitions: each new connection reads the catalog of them all, with 16 indexes.
 
     What is listed stays listed, and a day that is listed later finds its place between them.

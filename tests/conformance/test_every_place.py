@@ -6,9 +6,8 @@ from datetime import timedelta
 import pytest
 
 from adapter import JobFilter, JobStatus
-from adapter.store import migrate
 from tests.conformance.places import PLACES, Place, working
-from tests.kit import Broom, eventually
+from tests.kit import Broom, eventually, set_up
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def other_url(make_database: Callable[[], str]) -> Callable[[], str]:
     def url() -> str:
         if not made:
             made.append(make_database())
-            migrate.upgrade(made[0])
+            set_up(made[0])
         broom = Broom(made[0])
         broom.sweep()
         broom.close()

@@ -17,8 +17,7 @@ from adapter import AbortJobError, Adapter, JobContext, JobFailedError, JobStatu
 from adapter.core.reconcile import Verdict
 from adapter.domain.identity import job_id_of
 from adapter.executors.base import Submission
-from adapter.store import migrate
-from tests.kit import eventually
+from tests.kit import eventually, set_up
 
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBwZWVycyBvZiB0aGlzIHRlc3Q="
 KEY = "tr_dev_" + secrets.token_hex(12)
@@ -108,7 +107,7 @@ class Pair:
 async def pair(
     database_url: str, empty_database: str, request: pytest.FixtureRequest
 ) -> AsyncGenerator[Pair]:
-    migrate.upgrade(empty_database)
+    set_up(empty_database)
     made = Pair(database_url, empty_database, webhooks=getattr(request, "param", True))
     async with made.running():
         yield made

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from adapter.domain.recall import RollbackMode
-from adapter.store import migrate
 from tests import kit
 from tests.simulation.world import BOTH, FENCED, IDEMPOTENT, TASKS, Crash, Loss, World, prepare
 
@@ -276,7 +275,7 @@ class Protocol(RuleBasedStateMachine):
 @pytest.mark.timeout(60 + 3 * EXAMPLES)
 def test_the_protocol_holds_whatever_happens(make_database: Callable[[], str]) -> None:
     url = make_database()
-    migrate.upgrade(url, schema=kit.SCHEMA)
+    kit.set_up(url)
     prepare(url)
     Protocol.url, Protocol.broom = url, kit.Broom(url)
     profile = settings(
