@@ -30,8 +30,7 @@ class Retention:
     async def run_once(self) -> retention.RetentionReport:
         """Make and drop partitions, trim side tables, forget workers that are long dead."""
         async with self._database.connection() as conn:
-            pooled = self._database.config.transaction_pooler
-            report = await retention.upkeep(conn, self._database.schema, transaction_pooler=pooled)
+            report = await retention.upkeep(conn, self._database.schema)
             await processes.forget_dead(conn, self._database.schema)
         self._done_at = self._clock.monotonic()
         if report.made or report.dropped:

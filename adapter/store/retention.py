@@ -7,7 +7,7 @@ own ``remove_at`` has passed, in small steps.
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +19,9 @@ from psycopg import sql
 from adapter.store.database import Connection, Schema, fetch
 
 logger = logging.getLogger("adapter.retention")
+
+#: How long a drop waits for those who read what is to go.
+PATIENCE_S = 2.0
 
 _AHEAD: LiteralString = """
 SELECT wanted.day::text AS day FROM (
@@ -119,21 +122,17 @@ def partition_name(day: date | str) -> str:
     return f"worker_jobs_finished_{str(day).replace('-', '')}"
 
 
-async def upkeep(
-    conn: Connection, schema: Schema, limit: int = 1000, *, transaction_pooler: bool = False
-) -> RetentionReport:
+async def upkeep(conn: Connection, schema: Schema, limit: int = 1000) -> RetentionReport:
     """Make partitions ahead, drop those whose day has come, trim what has outlived its use.
 
-    A partition that somebody is reading is left for the next pass: a lock that waits would make every
-    finish wait behind it.
+    A partition that somebody is reading is left for the next pass. ``conn`` is in no transaction.
     """
     made: list[str] = []
     for row in await fetch(conn, schema, _AHEAD):
         made += await _make(conn, schema, row["day"])
     dropped: list[str] = []
     for row in await fetch(conn, schema, _PAST):
-        drop = _drop_in_transaction if transaction_pooler else _drop
-        dropped += await drop(conn, schema, row["day"])
+        dropped += await _drop(conn, schema, row["day"])
     deleted = 0
     for trim in (_LATE_ROWS, *_TRIMS):
         deleted += (await conn.execute(schema.sql(trim), {"limit": limit})).rowcount
@@ -161,41 +160,24 @@ async def _drop(conn: Connection, schema: Schema, day: date) -> list[str]:
     table = sql.Identifier(schema.name, partition_name(day))
     parent = sql.Identifier(schema.name, "worker_jobs_finished")
     try:
-        await conn.execute("SET lock_timeout = '2s'")
-        try:
-            detach = sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, table)
-            await conn.execute(detach)
-        except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.InvalidTableDefinition):
-            finalize = sql.SQL("ALTER TABLE {} DETACH PARTITION {} FINALIZE").format(parent, table)
-            await conn.execute(finalize)
-        except psycopg.errors.UndefinedTable:
-            logger.info("partition %s was detached before", day)
-        await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
-        await fetch(conn, schema, _FORGET_DAY, {"day": day})
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.ObjectNotInPrerequisiteState):
-        logger.warning("partition %s was not dropped: somebody reads it; it is tried again", day)
-        return []
-    finally:
-        await conn.execute("RESET lock_timeout")
-    return [str(day)]
-
-
-async def _drop_in_transaction(conn: Connection, schema: Schema, day: date) -> list[str]:
-    """Do what `_drop` does behind a pooler, where a setting of the session would stay with a stranger.
-
-    Finishes may have to wait for it, two seconds at most.
-    """
-    table = sql.Identifier(schema.name, partition_name(day))
-    parent = sql.Identifier(schema.name, "worker_jobs_finished")
-    try:
-        async with conn.transaction():
-            await conn.execute("SET LOCAL lock_timeout = '2s'")
-            with contextlib.suppress(psycopg.errors.UndefinedTable):
-                async with conn.transaction():
-                    await conn.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(parent, table))
+        # The clock is here and not a lock timeout: behind a pooler a setting of the session would stay with a stranger, and
+        # in a transaction, the only other place for one, nothing is detached concurrently.
+        async with asyncio.timeout(PATIENCE_S):
+            try:
+                detach = sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, table)
+                await conn.execute(detach)
+            except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.InvalidTableDefinition):
+                finalize = sql.SQL("ALTER TABLE {} DETACH PARTITION {} FINALIZE").format(parent, table)
+                await conn.execute(finalize)
+            except psycopg.errors.UndefinedTable:
+                logger.info("partition %s was detached before", day)
             await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
             await fetch(conn, schema, _FORGET_DAY, {"day": day})
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.ObjectNotInPrerequisiteState):
+    except (
+        TimeoutError,
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.ObjectNotInPrerequisiteState,
+    ):
         logger.warning("partition %s was not dropped: somebody reads it; it is tried again", day)
         return []
     return [str(day)]

@@ -94,9 +94,9 @@ async def test_an_old_partition_goes_behind_a_pooler_and_no_setting_stays(empty_
             await conn.execute(database.schema.sql("SELECT {s}.make_finished_partition('2020-01-01')"))
             # What the session of the next client may have: a setting and its reset would both show.
             await conn.execute("SET lock_timeout = '7s'")
-            report = await retention.upkeep(conn, database.schema, transaction_pooler=True)
+            report = await retention.upkeep(conn, database.schema)
             assert report.dropped == ["2020-01-01"]
             assert await (await conn.execute("SHOW lock_timeout")).fetchall() == [{"lock_timeout": "7s"}]
-            assert (await retention.upkeep(conn, database.schema, transaction_pooler=True)).dropped == []
+            assert (await retention.upkeep(conn, database.schema)).dropped == []
     finally:
         await database.close()
