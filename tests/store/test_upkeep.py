@@ -204,7 +204,12 @@ async def test_each_chore_that_waits_is_seen_and_done(rig: Rig) -> None:
         "UPDATE {s}.wait_tokens SET timeout_at = now() - interval '1 s' WHERE id = %(id)s", id=token.id
     )
     overrun = await adapter.schedule_job("echo", 4, queue="other", max_duration=timedelta(seconds=5))
-    await rig.claim(queue="other")
+    lease, _ = await rig.claim(queue="other")
+    # Whoever holds it is known, and so nobody rescues it.
+    await rig.sql(
+        "INSERT INTO {s}.workers (id, name, host, pid, lease) VALUES (%(id)s, 'w', 'h', 1, '1 h')",
+        id=lease.worker_id,
+    )
     await rig.set(overrun.id, "deadline = now() - interval '1 h'")
     parent = await adapter.schedule_job("echo", 5)
     child = await adapter.schedule_job("echo", 6)

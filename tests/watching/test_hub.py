@@ -272,6 +272,9 @@ async def test_two_processes_give_one_state_the_same_mark(
             await one.adapter.schedule_job("echo", n, tags=["a"])
         async with one.adapter.hub.watch(interest) as here, other.adapter.hub.watch(interest) as there:
             assert here.mark == there.mark
+            # The first look of each is over.
+            await settled(one)
+            await settled(other)
             await one.work(5)
             await one.adapter.hub.look()
             assert here.mark != there.mark
