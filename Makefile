@@ -10,7 +10,6 @@ WORKERS ?= 2
 # What many processes import is compiled once, whatever the surroundings say.
 export PYTHONDONTWRITEBYTECODE :=
 STATEMENTS := $(addprefix tests/store/test_,migrations.py plans.py claims.py limits.py)
-REPEATED := $(addprefix tests/,store core families invariants regressions cron watching)
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-all test-most test-first test-patient test-beside test-quick test-oldest test-between test-pooled check check-format check-lint check-types check-layers \
@@ -21,7 +20,7 @@ help:
 	@echo 'make test         all that CI runs'
 	@echo 'make test-quick   the tests that need neither Node nor a browser'
 	@echo 'make check        format, lint, types, layers, migrations'
-	@echo 'make test-oldest  the tests of the store and the core on PostgreSQL 14, the oldest we promise, behind PgBouncer'
+	@echo 'make test-oldest  all that has a database on PostgreSQL 14, the oldest we promise, behind PgBouncer'
 	@echo 'make test-between migrations and hot statements on PostgreSQL 15, 16 and 17'
 	@echo 'make test-pooled  the quick tests behind PgBouncer in transaction mode'
 	@echo 'make coverage     the quick tests, with the branches they miss'
@@ -99,10 +98,10 @@ define on_postgres
 	fi
 endef
 
-# The same tests again where SQL is: what the newest PostgreSQL knows, an older one may not. And behind PgBouncer (directly on
-# a laptop without it): what a session remembers, a transaction may not.
+# The same tests again, all that have a database: what the newest PostgreSQL knows, an older one may not. And behind PgBouncer
+# (directly on a laptop without it): what a session remembers, a transaction may not.
 test-oldest: setup setup-older setup-pgbouncer
-	$(call on_postgres,14,-m 'not once' $(REPEATED),ADAPTER_TEST_POOLER=$$(scripts/debian_package.sh pgbouncer))
+	$(call on_postgres,14,-m 'database and not once' tests,ADAPTER_TEST_POOLER=$$(scripts/debian_package.sh pgbouncer) SIMULATION_EXAMPLES=6)
 
 test-pooled: setup setup-pgbouncer
 	ADAPTER_TEST_POOLER=1 $(PYTEST) $(PARALLEL) -m 'not interop and not browser' tests

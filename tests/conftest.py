@@ -24,6 +24,13 @@ def pytest_configure() -> None:
     settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what has a database: by that mark, not by a list of folders, it is run again on another server."""
+    for item in items:
+        if "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.database)
+
+
 @pytest.fixture(autouse=True)
 def unchanged_environment() -> Iterator[None]:
     """What a test does to the environment ends with it."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapter.cli.root import hoisted
-from tests import kit
+from tests import kit, pooling
 from tests.cli import commands
 
 README = kit.ROOT / "README.md"
@@ -28,7 +28,9 @@ def run_as_file(code: str, directory: Path, database_url: str) -> str:
     file.write_text(code)
     done = subprocess.run(
         [sys.executable, "-W", "error", str(file)],
-        env={"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url},
+        env=pooling.environment(
+            {"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url}
+        ),
         capture_output=True,
         text=True,
         timeout=60,
@@ -71,6 +73,7 @@ def test_the_readmes_parent_waits_for_children_in_processes_of_their_own(
     assert run_as_file(f"{first}\n{family}\n{_COMPARES}", tmp_path, database_url).endswith("[4, 8]\n")
 
 
+@pytest.mark.once("about what pages say")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: page.name)
 def test_the_python_of_the_other_pages_runs(page: Path, database_url: str, tmp_path: Path) -> None:

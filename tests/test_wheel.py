@@ -14,7 +14,7 @@ import pytest
 
 from tests import kit
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.once("about what the wheel holds"), pytest.mark.timeout(120)]
 
 SCHEDULES_AND_WORKS = """
 import asyncio, json

@@ -10,6 +10,7 @@ from bench import __main__ as bench
 from tests import kit
 
 
+@pytest.mark.once("about how it is measured")
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("unchanged_environment")
 def test_a_quick_round(postgres: kit.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

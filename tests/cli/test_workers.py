@@ -14,7 +14,7 @@ from adapter.cli.health import HealthFile, of_process
 from adapter.cli.supervision import FIRST_WAIT_S, LONGEST_WAIT_S, pause_after
 from tests.cli.commands import SHOP, Started, adapter, all_end, eventually, started
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.once("about processes and signals"), pytest.mark.timeout(150)]
 
 Rows = list[tuple[Any, ...]]
 

@@ -18,7 +18,7 @@ from tests.kit import eventually
 from tests.rig import Rig
 from tests.stage import Stage, playing
 
-pytestmark = [pytest.mark.once, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.once("children have no database"), pytest.mark.timeout(60)]
 WAYS = ["waits", "waits-in-a-thread"]
 
 

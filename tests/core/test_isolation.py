@@ -23,12 +23,12 @@ from adapter.core.worker import Worker
 from adapter.domain.errors import TaskDefinitionError
 from adapter.domain.outcome import Lease
 from adapter.store import claims
-from tests import kit
+from tests import kit, pooling
 from tests.core import isolated
 from tests.kit import eventually
 from tests.rig import Rig, new_id, rigged
 
-pytestmark = [pytest.mark.once, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.once("children have no database"), pytest.mark.timeout(60)]
 
 
 def the_same_tasks(adapter: Adapter) -> None:
@@ -418,7 +418,9 @@ def test_a_script_with_tasks_of_its_own(database_url: str, tmp_path: Path) -> No
     script.write_text(SCRIPT)
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)],
-        env={"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url},
+        env=pooling.environment(
+            {"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url}
+        ),
         capture_output=True,
         text=True,
         timeout=50,

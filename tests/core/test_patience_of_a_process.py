@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import kit
+from tests import kit, pooling
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.once("about the end of a process")
 
 PROGRAM = """
 import asyncio
@@ -63,7 +63,9 @@ def test_a_coroutine_that_never_ends_does_not_keep_its_process(database_url: str
     file.write_text(PROGRAM)
     done = subprocess.run(
         [sys.executable, str(file)],
-        env={"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url},
+        env=pooling.environment(
+            {"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url}
+        ),
         capture_output=True,
         text=True,
         timeout=30,

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from adapter import Adapter, Settings
-from tests import kit
+from tests import kit, pooling
 
 EXAMPLES = kit.ROOT / "examples"
 KEY = "tr_dev_" + "k" * 24
@@ -23,7 +23,9 @@ def run_example(file: str, database_url: str, **environment: str) -> str:
     """Run it as a person would; returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / file)],
-        env={"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url, **environment},
+        env=pooling.environment(
+            {"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url, **environment}
+        ),
         capture_output=True,
         text=True,
         timeout=60,

@@ -31,7 +31,12 @@ from tests.kit import eventually
 
 logger = logging.getLogger(__name__)
 
-pytestmark = [pytest.mark.interop, pytest.mark.patient, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.once("about the SDK between servers"),
+    pytest.mark.interop,
+    pytest.mark.patient,
+    pytest.mark.timeout(180),
+]
 
 #: The guide's figure is measured with 30. Up to nine seconds are bridged by the SDK's own retries.
 OUTAGE_S = float(kit.own_setting("OUTAGE_SECONDS") or 4)

@@ -15,7 +15,7 @@ from tests.fault.isolated import adapter as declared
 from tests.fault.site import Process, Site
 from tests.kit import eventually
 
-pytestmark = pytest.mark.patient
+pytestmark = [pytest.mark.once("children have no database"), pytest.mark.patient]
 
 
 @pytest.fixture

@@ -20,7 +20,10 @@ from tests.fault.proxy import ChaosProxy
 from tests.fault.site import Process, Site
 from tests.kit import eventually
 
-pytestmark = pytest.mark.patient
+pytestmark = [
+    pytest.mark.once("what holds behind a pooler is in test_killed_processes.py"),
+    pytest.mark.patient,
+]
 
 #: Long enough that nobody here is dead by it, short enough that a judge soon trusts its own connection.
 LEASE_S = 8

@@ -16,7 +16,7 @@ from tests.fault.pooler import pooled
 from tests.fault.site import Site
 from tests.kit import eventually
 
-pytestmark = pytest.mark.patient
+pytestmark = [pytest.mark.once("a server or a pooler of its own"), pytest.mark.patient]
 
 BOOTS = 50
 

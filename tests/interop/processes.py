@@ -15,7 +15,7 @@ import psutil
 import pytest
 import tenacity
 
-from tests import kit
+from tests import kit, pooling
 
 APP = "tests.interop.app:adapter"
 BOOT_S = 20
@@ -50,7 +50,7 @@ def running(
         popen = subprocess.Popen(
             [sys.executable, "-m", "adapter.cli", "--app", app, *command],
             cwd=cwd,
-            env=env,
+            env=pooling.environment(env),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

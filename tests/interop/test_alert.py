@@ -23,6 +23,7 @@ def failing(adapter: Adapter) -> None:
     del fails
 
 
+@pytest.mark.once("about the SDK")
 @pytest.mark.interop
 async def test_the_sdk_reads_an_alert_of_ours(database_url: str) -> None:
     received: list[httpx.Request] = []

@@ -24,6 +24,7 @@ PATIENCE_S = 60.0
 
 @pytest.mark.patient
 @pytest.mark.browser
+@pytest.mark.once("about pages")
 @pytest.mark.interop
 @pytest.mark.timeout(150)
 def test_a_page_shows_a_job_until_it_has_ended(sdk_server: SdkServer, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.interop.test_sdk import STEPS
 FRONT = "tests.interop.front_app:adapter"
 
 
+@pytest.mark.once("about the SDK")
 @pytest.mark.interop
 @pytest.mark.timeout(300)
 def test_the_sdk_cannot_tell_that_somebody_stands_in_between(

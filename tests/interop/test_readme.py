@@ -9,6 +9,7 @@ from tests.interop.processes import SdkServer, free_port, running, secret_key, w
 from tests.test_readme import README, blocks
 
 
+@pytest.mark.once("about the SDK")
 @pytest.mark.interop
 @pytest.mark.timeout(120)
 def test_the_sdk_follows_a_job_of_the_readme(database_url: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.once("about the SDK")
 @pytest.mark.interop
 @pytest.mark.timeout(180)
 def test_the_sdk_is_fed(sdk_server: SdkServer) -> None:

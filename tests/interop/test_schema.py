@@ -18,6 +18,7 @@ SEED = 1
 HELD = "/stream$"
 
 
+@pytest.mark.once("about the document")
 @pytest.mark.interop
 @pytest.mark.timeout(240)
 def test_nothing_that_the_document_describes_is_a_server_error(sdk_server: SdkServer, tmp_path: Path) -> None:

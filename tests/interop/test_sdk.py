@@ -79,6 +79,7 @@ SESSIONS = {
 }
 
 
+@pytest.mark.once("about the SDK")
 @pytest.mark.interop
 @pytest.mark.timeout(300)
 def test_the_sdk_finds_what_it_knows_and_nothing_like_it_breaks_the_server(sdk_server: SdkServer) -> None:

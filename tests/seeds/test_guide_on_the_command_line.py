@@ -13,7 +13,7 @@ import structlog
 
 from adapter import Adapter, JobContext
 from adapter.cli.logs import configure
-from tests import kit
+from tests import kit, pooling
 from tests.rig import Rig, rigged
 
 
@@ -30,7 +30,9 @@ def adapter_command(database_url: str, *arguments: str, **environment: str) -> A
             *arguments,
         ],
         cwd=kit.ROOT,
-        env={"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url, **environment},
+        env=pooling.environment(
+            {"PATH": os.defpath, "PYTHONPATH": str(kit.ROOT), "DATABASE_URL": database_url, **environment}
+        ),
         capture_output=True,
         text=True,
         timeout=60,
@@ -40,6 +42,7 @@ def adapter_command(database_url: str, *arguments: str, **environment: str) -> A
     return json.loads(done.stdout)
 
 
+@pytest.mark.once("about names")
 @pytest.mark.timeout(90)
 def test_internal_is_an_alias_of_local_in_every_command_that_names_an_executor(database_url: str) -> None:
     scheduled = adapter_command(database_url, "jobs", "schedule", "watchChain", "--executor", "internal")

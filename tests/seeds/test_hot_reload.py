@@ -12,7 +12,7 @@ import pytest
 from tests import kit
 from tests.cli.commands import PATIENCE_S, Started, all_end, eventually, started
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.once("about files and processes"), pytest.mark.timeout(240)]
 
 ENDLESS = """
 import asyncio

@@ -18,7 +18,7 @@ from adapter.store.embedded import EmbeddedPostgres
 from adapter.store.postgres_binaries import find_binaries
 from tests import kit
 
-pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.once("a server of its own"), pytest.mark.timeout(120)]
 
 
 def server_on(directory: Path, **options: Any) -> EmbeddedPostgres:

@@ -13,6 +13,7 @@ from tests.kit import eventually
 from tests.web.conftest import KEY
 
 
+@pytest.mark.once("about the SDK")
 @pytest.mark.interop
 @pytest.mark.timeout(120)
 async def test_keys_and_tokens_in_the_hands_of_the_sdk(adapter: Adapter) -> None:

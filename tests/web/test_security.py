@@ -204,6 +204,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.once("about headers")
 async def test_no_header_brings_a_server_error(adapter: Adapter) -> None:
     app = create_app(adapter, owns_adapter=False, authenticate=signed_in)
     paths = {
