@@ -671,6 +671,13 @@ GUARDS = [
         "tests/core/test_heartbeat.py::test_a_worker_that_judges_know_by_no_lock_goes_by_its_lease_alone",
     ),
     Guard(
+        "retention: detached concurrently",
+        "adapter/store/retention.py",
+        "DETACH PARTITION {} CONCURRENTLY",
+        "DETACH PARTITION {}",
+        "tests/fault/test_retention_in_the_way.py::test_a_drop_that_waits_keeps_nobody_from_rescue",
+    ),
+    Guard(
         "lock: server and connection are older than a lease",
         LIVENESS,
         "now() > w.lease + greatest(pg_postmaster_start_time(),",
