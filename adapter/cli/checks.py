@@ -106,10 +106,9 @@ class Doctor:
             )
 
     async def _wakeups(self, config: DatabaseConfig) -> None:
-        heard = await diagnosis.hears(config)
         if config.transaction_pooler:
             self._pass("wake-ups", "polling: ADAPTER_DB_POOLER says that a transaction pooler is in between")
-        elif heard:
+        elif await diagnosis.hears(config):
             self._pass("wake-ups", "LISTEN and NOTIFY work")
         else:
             self._fail(
