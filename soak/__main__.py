@@ -35,7 +35,7 @@ async def soak(
     url, seconds = server.url(), float(arguments.seconds)
     adapter.settings = Settings(database_url=SecretStr(url))
     async with adapter:
-        workers = await Workers.start(url, arguments.workers, log)
+        workers = await Workers.start(url, arguments.workers, arguments.lease, log)
         load = Load(adapter, url, arguments.rate, arguments.seed)
         plugs = Plugs(server, workers, arguments.workers, arguments.seed)
         try:
@@ -94,6 +94,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--restart-every", type=float, default=None, help="seconds between PostgreSQL restarts"
     )
+    parser.add_argument("--lease", type=float, default=30, help="seconds until a silent worker is dead")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pg-bin", default=None, help="a directory with initdb and postgres")
     parser.add_argument("--log", type=Path, default=None, help="where the workers' log goes")

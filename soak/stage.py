@@ -24,13 +24,14 @@ class Workers:
         self._process = process
 
     @classmethod
-    async def start(cls, url: str, number: int, log: Path) -> Workers:
+    async def start(cls, url: str, number: int, lease: float, log: Path) -> Workers:
         """Start them as a person would."""
         settings = {
             "ADAPTER_DATABASE_URL": url,
             "ADAPTER_APP": "soak.app",
             "ADAPTER_DB_POOL_SIZE": "3",
             "ADAPTER_WORKER_THREADS": "8",
+            "ADAPTER_WORKER_LEASE_SECONDS": str(lease),
             "ADAPTER_LOG": "json",
         }
         command = ["worker", "--processes", str(number), "--concurrency", str(_CONCURRENCY)]

@@ -30,6 +30,9 @@ def test_a_short_soak_holds() -> None:
         "7",
         "--restart-every",
         "11",
+        # What was held at the last kill is waited for that long.
+        "--lease",
+        "10",
     ]
     if bin_dir := kit.own_setting("PG_BIN"):
         options += ["--pg-bin", bin_dir]
