@@ -307,20 +307,24 @@ async def test_the_hub_knows_whether_it_is_told(rig: Rig) -> None:
 
 
 @pytest.mark.direct("a pooler never listens")
-async def test_news_is_found_although_the_listening_connection_was_lost(rig: Rig) -> None:
+async def test_news_is_found_although_the_listening_connection_was_lost(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It does not look by itself.
+    monkeypatch.setattr("adapter.core.watching.hub._POLL_S", 60.0)
     async with rig.adapter.running(dispatch=False, sync=False):
         await eventually(rig.adapter._can_hear)
         job = (await rig.adapter.schedule_job("echo", 1, delay=timedelta(hours=1))).job
         async with rig.adapter.hub.watch(Interest(job_id=job.id)) as feed:
             await settled(rig)
             mark = feed.mark
+            # Nobody says so. Before the loss: whoever listens again at once has not yet looked.
+            await rig.set(job.id, "priority = 3, updated_at = now()")
             lost = await rig.sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name LIKE '% listen' AND datname = current_database()"
             )
             assert lost
-            # Nobody says so.
-            await rig.set(job.id, "priority = 3, updated_at = now()")
             assert await told(feed, mark) == {job.id: False}
         await eventually(rig.adapter._can_hear)
 
