@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -89,7 +90,8 @@ class Processes:
         for name in list(self._running):
             self.kill(name)
         if self._guard is not None:
-            self._guard.kill()
+            # With its group: an interruption may have come between a process and its name.
+            os.killpg(self._guard.pid, signal.SIGKILL)
             self._guard.communicate()
 
     def start(self, name: str, command: list[str], environ: Mapping[str, str]) -> None:

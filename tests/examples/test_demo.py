@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from examples.demo.stage import Processes
 from tests import kit
 
 DEMO = [sys.executable, "-m", "examples.demo", "--jobs"]
@@ -63,3 +65,21 @@ def test_a_demo_that_is_stopped_leaves_nothing_behind(
         said = demo.stdout.read()
     assert demo.returncode == 130
     assert "nothing is left behind" in said
+
+
+def test_a_process_whose_start_is_interrupted_ends_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            raise KeyboardInterrupt
+
+    with Processes(tmp_path, "nobody:nothing") as processes:
+        monkeypatch.setattr(subprocess, "Popen", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            processes.start("worker", ["worker"], {})
+    assert [each.wait(5) for each in started] == [-signal.SIGKILL]
