@@ -107,17 +107,18 @@ class Claimer:
             return waiting * 2 <= self._ahead.most
         return self._tries.room * 2 >= self._concurrency
 
-    async def get_ready(self) -> None:
-        """Look around if nothing could be claimed otherwise."""
-        self.is_drained = False
-        if self._around.are_unknown:
-            await self._look()
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing can be claimed before a `look`."""
+        return self._around.are_unknown
 
-    async def look_again(self) -> bool:
-        """Look around when it is time; whether there are other queues than before."""
-        return self._around.are_old and await self._look()
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it is time for a `look`."""
+        return self._around.are_old
 
-    async def _look(self) -> bool:
+    async def look(self) -> bool:
+        """Look which queues there are; whether they are others than before."""
         return await self._around.look([*self._tries.keys, *self._completer.unwritten])
 
     async def claim(self, ahead: int) -> bool:
@@ -126,6 +127,7 @@ class Claimer:
         Raises:
             DatabaseUnavailableError: it may have been committed all the same, and the next look finds out.
         """
+        self.is_drained = False
         room = self._tries.room
         if room + ahead <= 0:
             return False

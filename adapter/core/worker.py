@@ -201,12 +201,13 @@ class Worker:
     async def _fill(self, ahead: int) -> bool:
         """Claim what there is room for and start it; whether there may be more to claim at once."""
         await self._recover()
-        await self._claimer.get_ready()
+        if self._claimer.is_lost:
+            await self._claimer.look()
         may_be_more = False
         if not self._stopping.is_set() and not self._is_held:
             may_be_more = await self._claimer.claim(ahead)
         # A job that has just come does not wait for this.
-        return await self._claimer.look_again() or may_be_more
+        return (self._claimer.is_outdated and await self._claimer.look()) or may_be_more
 
     def look_again(self) -> None:
         """Read the queues anew at the next claim."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, TypeAlias, cast
 
@@ -17,8 +17,9 @@ from psycopg import AsyncConnection, IsolationLevel, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 
-from adapter.domain.errors import DatabaseUnavailableError, NotOpenError, StoreError
+from adapter.domain.errors import NotOpenError, StoreError
 from adapter.store.direct import Direct
+from adapter.store.lent import Lent, OutdatedPlanError
 from adapter.store.pool import Pool, Pooled
 
 Connection: TypeAlias = AsyncConnection[DictRow]
@@ -79,13 +80,6 @@ FLUSHED: LiteralString = "(SELECT set_config('synchronous_commit', 'on', true)) 
 
 #: Errors that psycopg counts among those of the server's state, and that are the row's own: it never gets in.
 TOO_LARGE = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex)
-
-
-class OutdatedPlanError(psycopg.OperationalError):
-    """The session has prepared a statement before a migration changed what it returns; nothing was done.
-
-    It stays so for as long as the connection does, so that one goes the way of a connection that was lost.
-    """
 
 
 class Schema:
@@ -166,8 +160,7 @@ class Database:
             raise
         return conn
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[Direct]:
+    def connection(self) -> AbstractAsyncContextManager[Direct]:
         """Lend a connection in autocommit mode.
 
         Raises:
@@ -176,20 +169,7 @@ class Database:
         """
         if self._pool is None or self._owner != os.getpid():
             raise NotOpenError
-        pool = self._pool
-        try:
-            conn = await pool.get()
-            try:
-                yield conn
-            except OutdatedPlanError:
-                pool.renew()
-                raise
-            finally:
-                await pool.put(conn)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            # libpq's message may quote the address; the class of the error says enough.
-            msg = f"PostgreSQL cannot be used right now ({type(error).__name__})."
-            raise DatabaseUnavailableError(msg) from error
+        return Lent(self._pool)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Direct]:

@@ -5,14 +5,14 @@ Checking a connection out of the pool takes as long as a claim.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
-import psycopg
+from psycopg.pq import TransactionStatus
 
-from adapter.domain.errors import DatabaseUnavailableError
 from adapter.store.database import Database, set_up
 from adapter.store.direct import Direct
+from adapter.store.lent import LOST, unavailable
 
 _KEEP_PLANS = """
 -- The plan of a hot statement does not depend on its values, and making it anew costs more than running it.
@@ -43,33 +43,35 @@ class OwnConnection:
         self._held = False
         await self._drop()
 
-    @asynccontextmanager
-    async def lend(self) -> AsyncGenerator[Direct]:
+    def lend(self) -> AbstractAsyncContextManager[Direct]:
         """Lend the connection, in autocommit mode.
 
         Raises:
             DatabaseUnavailableError: none is to be had, or it was lost in the block.
         """
-        if not self._held:
-            async with self._database.connection() as conn:
-                yield conn
-            return
+        return self if self._held else self._database.connection()
+
+    async def __aenter__(self) -> Direct:
+        """See `lend`."""
         try:
             if self._conn is None:
                 self._conn = await self._connect()
-            yield self._conn
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except LOST as error:
+            raise unavailable(error) from error
+        return self._conn
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """See `lend`."""
+        if isinstance(error, LOST):
             await self._drop()
-            msg = f"PostgreSQL cannot be used right now ({type(error).__name__})."
-            raise DatabaseUnavailableError(msg) from error
-        except BaseException:
+            raise unavailable(error) from error
+        if error is None or self._conn is None:
+            return
+        if self._conn.pgconn.transaction_status != TransactionStatus.IDLE:
             # Whatever it was interrupted in, it must not go on there.
-            if (
-                self._conn is not None
-                and self._conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
-            ):
-                await self._drop()
-            raise
+            await self._drop()
 
     async def _connect(self) -> Direct:
         conn = await self._database.connect(f"{self._database.config.application} {self._name}")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import LiteralString
 from weakref import WeakKeyDictionary
 
@@ -200,15 +201,22 @@ def notification(schema: Schema, topics: set[str]) -> tuple[LiteralString, dict[
     return _NOTIFY, {"channel": schema.channel, "payload": encode_topics(topics)}
 
 
-def encode_topics(topics: set[str]) -> str:
+def encode_topics(topics: Collection[str]) -> str:
     """Return the payload for these topics; too many of them become one that means everything."""
-    return json.dumps(sorted(topics)) if len(topics) <= _MOST_NAMES else '["*"]'
+    return _encoded(frozenset(topics)) if len(topics) <= _MOST_NAMES else '["*"]'
 
 
-def decode_topics(payload: str) -> set[str]:
+# A process says and hears the same few things all day, each time from sleep.
+@functools.lru_cache(maxsize=256)
+def _encoded(topics: frozenset[str]) -> str:
+    return json.dumps(sorted(topics))
+
+
+@functools.lru_cache(maxsize=256)
+def decode_topics(payload: str) -> frozenset[str]:
     """Return the topics of a payload; one that cannot be read means everything."""
     try:
         names = json.loads(payload)
     except ValueError:
-        return {"*"}
-    return {str(name) for name in names} if isinstance(names, list) else {"*"}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return frozenset({"*"})
+    return frozenset(map(str, names)) if isinstance(names, list) else frozenset({"*"})  # pyright: ignore[reportUnknownArgumentType]

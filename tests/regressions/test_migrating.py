@@ -4,7 +4,7 @@ import pytest
 
 from adapter.domain.errors import DatabaseUnavailableError
 from adapter.domain.job import Job
-from adapter.store.database import OutdatedPlanError
+from adapter.store.lent import OutdatedPlanError
 from tests.rig import Rig
 
 
