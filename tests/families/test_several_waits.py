@@ -152,8 +152,18 @@ async def test_branches_whose_children_share_a_queue_with_one_place(database_url
 async def test_a_job_that_goes_on_with_what_has_ended_keeps_its_place(
     database_url: str, task: str, way: str
 ) -> None:
-    async with playing(database_url, declare) as (rig, stage), running(rig.worker(concurrency=3)):
+    async with playing(database_url, declare) as (rig, stage), running(worker := rig.worker(concurrency=3)):
+        await eventually(lambda: worker.state == "working")
+        # The child's: whoever begins to wait after it has ended lets the job wait again.
+        await rig.adapter.pause_queue("default", reason="until both wait")
         job, token = await begun(rig, task, way)
+
+        async def is_held_by_both() -> bool:
+            return len((await rig.row(job.id))["awaiting"] or ()) == 2
+
+        await eventually(is_held_by_both)
+        await rig.adapter.resume_queue("default", reason="both wait")
+        worker.look_again()
         await eventually(lambda: "goes on" in stage.seen)
         other = await rig.adapter.schedule_job("beside")
         began = asyncio.get_running_loop().time()
