@@ -71,11 +71,11 @@ test:
 
 test-first:
 	@$(MAKE) --no-print-directory test-most
-	@$(MAKE) --no-print-directory test-between
+	@$(MAKE) --no-print-directory test-oldest
 
 test-beside:
 	@$(MAKE) --no-print-directory test-patient
-	@$(MAKE) --no-print-directory test-oldest WORKERS=1
+	@$(MAKE) --no-print-directory test-between WORKERS=1
 
 test-all: test-most test-patient
 
