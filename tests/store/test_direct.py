@@ -255,9 +255,10 @@ async def test_what_a_transaction_says_over_a_connection_that_tells_for_this_pro
         async with conn.transaction():
             await conn.run(*said)
         assert await heard.get() == {"a"}
-        again = ours.take_turn(conn, {"a"})
         await ours.drain()
+        again = ours.take_turn(conn, {"a"})
         assert again is not None
+        await ours.drain()
         own = PGnotify(b"", conn.pgconn.backend_pid, said[1]["payload"].encode())
         listening.cancel()
     await theirs.drain()
