@@ -147,6 +147,8 @@ async def test_a_process_hears_others_and_not_itself(database: Database) -> None
             )
         assert await heard.get() == {"*"}
         listening.cancel()
+    # It has asked who watches, perhaps on a connection that is still being made.
+    await ours.drain()
 
 
 @pytest.mark.direct("prepared statements of the session")
