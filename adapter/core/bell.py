@@ -9,22 +9,23 @@ class Bell:
     """Wakes one sleeper. An idle worker's next job waits for this, so it is less than an event with a timeout."""
 
     def __init__(self) -> None:
-        self._rung = False
+        #: Whether it was rung since it was stilled.
+        self.is_rung = False
         self._sleeper: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
         """Wake the sleeper, or whoever would sleep next."""
-        self._rung = True
+        self.is_rung = True
         if self._sleeper is not None:
             _wake(self._sleeper)
 
     def still(self) -> None:
         """Forget that it was rung."""
-        self._rung = False
+        self.is_rung = False
 
     async def heard(self, seconds: float) -> None:
         """Return as soon as it is rung, at once if it was and not stilled, and after so many seconds anyway."""
-        if self._rung:
+        if self.is_rung:
             return
         loop = asyncio.get_running_loop()
         sleeper = self._sleeper = loop.create_future()

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from adapter.core.bell import Bell
 from adapter.domain.clock import Clock
 from adapter.domain.errors import DatabaseUnavailableError
 
@@ -47,7 +48,7 @@ class Poller:
         self._work = work
         self._clock = clock
         self._topics = {topic, "*"}
-        self._wake = asyncio.Event()
+        self._wake = Bell()
         self._stopping = asyncio.Event()
         #: Whether `run` is at it in this process.
         self.is_running = False
@@ -55,12 +56,12 @@ class Poller:
     def heard(self, topics: set[str]) -> None:
         """Look again, if this is about our topic."""
         if topics & self._topics:
-            self._wake.set()
+            self._wake.ring()
 
     def stop(self) -> None:
         """Finish what is in hand and return from `run`."""
         self._stopping.set()
-        self._wake.set()
+        self._wake.ring()
 
     def resume(self) -> None:
         """Let `run` run again after a `stop`."""
@@ -77,7 +78,7 @@ class Poller:
     async def _run(self) -> None:
         pause = _SHORTEST_PAUSE_S
         while not self._stopping.is_set():
-            self._wake.clear()
+            self._wake.still()
             try:
                 found = await self._work()
                 pause = _SHORTEST_PAUSE_S
@@ -86,9 +87,7 @@ class Poller:
                 await self._clock.sleep(pause)
                 found, pause = 0, min(pause * 2, _LONGEST_PAUSE_S / 2)
             if not found and not self._stopping.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._patience()):
-                        await self._wake.wait()
+                await self._wake.heard(self._patience())
 
 
 class Loops:

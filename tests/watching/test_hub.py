@@ -43,7 +43,7 @@ def counted() -> Generator[list[object]]:
 async def settled(rig: Rig) -> None:
     """Until the hub has looked, and waits to be told."""
     hub = rig.adapter.hub
-    await eventually(lambda: not hub._wake.is_set())
+    await eventually(lambda: not hub._wake.is_rung)
     await hub.look()
 
 
@@ -355,11 +355,11 @@ async def test_a_process_that_stops_lets_everybody_go(rig: Rig) -> None:
 
 async def test_news_of_other_things_wake_nobody(rig: Rig) -> None:
     hub = rig.adapter.hub
-    hub._wake.clear()
+    hub._wake.still()
     hub.heard({WATCHED, "!flags", "!cron", "!inbox"})
-    assert not hub._wake.is_set()
+    assert not hub._wake.is_rung
     hub.heard({"some-queue"})
-    assert hub._wake.is_set()
+    assert hub._wake.is_rung
 
 
 async def test_those_who_wait_for_results_ask_together(rig: Rig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+from adapter.core.bell import Bell
 from adapter.core.watching.feed import Feed, Interest
 from adapter.domain.clock import Clock
 from adapter.domain.errors import DatabaseUnavailableError
@@ -65,7 +65,7 @@ class Hub:
         self._feeds: dict[Interest, Feed] = {}
         self._filling: dict[Interest, asyncio.Task[None]] = {}
         self._asking = asyncio.Lock()
-        self._wake = asyncio.Event()
+        self._wake = Bell()
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._said_at = self._thorough_at = float("-inf")
@@ -140,7 +140,7 @@ class Hub:
         if WHO_WATCHES in topics and self._feeds:
             self._say_so()
         if topics - _NOT_OF_JOBS:
-            self._wake.set()
+            self._wake.ring()
 
     def close(self) -> None:
         """Let everybody go who waits, now and from now on."""
@@ -248,14 +248,14 @@ class Hub:
         return task
 
     def _begin(self) -> None:
-        self._wake.set()
+        self._wake.ring()
         self._pause = _SHORTEST_S
         if self._task is None or self._task.done():
             self._task = self._start(self._keep_looking(), "adapter-watching")
 
     async def _keep_looking(self) -> None:
         while self._feeds:
-            self._wake.clear()
+            self._wake.still()
             began = self._clock.monotonic()
             if began - self._said_at >= _SAY_S:
                 self._say_so()
@@ -270,9 +270,7 @@ class Hub:
             took = self._clock.monotonic() - began
             await self._clock.sleep(max(self._pause, _REST * took))
             self._pause = _SHORTEST_S if moved else min(2 * self._pause, _LONGEST_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_POLL_S if self._can_hear() else _POLL_DEAF_S):
-                    await self._wake.wait()
+            await self._wake.heard(_POLL_S if self._can_hear() else _POLL_DEAF_S)
 
     def _say_so(self) -> None:
         self._said_at = self._clock.monotonic()
